@@ -1,0 +1,3 @@
+//! `herald`: one program, its role chosen by the first argument.
+
+fn main() {}

@@ -1,0 +1,10 @@
+//! Pure rules of messages: who may receive one, what it says, and how long it is. No I/O, no clock.
+
+pub mod email;
+pub mod email_address;
+pub mod markdown;
+pub mod personalisation;
+pub mod phone;
+pub mod sms;
+pub mod template;
+pub mod typography;

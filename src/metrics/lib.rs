@@ -1,0 +1,1 @@
+//! Counters and timings behind one small interface.

@@ -1,0 +1,1 @@
+//! Ways out of Herald: Firetext, MMG and SES.

@@ -1,0 +1,1 @@
+//! The SQL of the notification tables, one aggregate a file.

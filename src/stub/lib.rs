@@ -1,0 +1,1 @@
+//! The fake outside world for development and tests.
