@@ -1,0 +1,324 @@
+//! One batch, one transaction. The order of its statements matters:
+//! lock the runs, drop those whose lease is lost, then effects, starts, signals, journal, and the runs' next state.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::Value;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::{
+    Error,
+    effect::{self, EffectError},
+    statements::{self as sql, LockedRun, Parked},
+    submission::{Checkpoint, Item, NewRun, NewSignal, Submitted, Then},
+    workflow::Queue,
+};
+
+/// Whether an earlier try may have been committed although its acknowledgement was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trial {
+    First,
+    Repeated,
+}
+
+type Answer = Result<Submitted, Error>;
+
+/// Writes the batch; the answers are in the order of the items.
+pub(crate) async fn write(pool: &PgPool, items: &[Item], trial: Trial) -> Result<Vec<Answer>, EffectError> {
+    let mut transaction = pool.begin().await?;
+    let conn = &mut *transaction;
+    let mut batch = Batch::lock(conn, items).await?;
+    if trial == Trial::Repeated {
+        batch.drop_written(conn).await?;
+    }
+    batch.drop_lost();
+    batch.apply_effects(conn).await?;
+    batch.start_runs(conn).await?;
+    batch.send_signals(conn).await?;
+    batch.write_journal(conn).await?;
+    batch.move_runs(conn).await?;
+    let answers = batch.answers;
+    transaction.commit().await?;
+    Ok(answers)
+}
+
+struct Batch<'a> {
+    items: &'a [Item],
+    /// Which items are still to be written.
+    live: Vec<bool>,
+    answers: Vec<Answer>,
+    locked: HashMap<Uuid, LockedRun>,
+    /// Queues in which something becomes due at once.
+    due: HashSet<String>,
+}
+
+impl<'a> Batch<'a> {
+    async fn lock(conn: &mut PgConnection, items: &'a [Item]) -> sqlx::Result<Self> {
+        let checkpoints = items.iter().filter_map(|item| item.submission.checkpoint.as_ref());
+        let signals = items.iter().flat_map(|item| &item.submission.signals);
+        let ids: Vec<Uuid> = checkpoints
+            .map(|checkpoint| checkpoint.run)
+            .chain(signals.map(|s| s.run))
+            .collect();
+        let locked = if ids.is_empty() {
+            Vec::new()
+        } else {
+            sql::lock(conn, &ids).await?
+        };
+        Ok(Self {
+            items,
+            live: vec![true; items.len()],
+            answers: items.iter().map(|_| Ok(Submitted::default())).collect(),
+            locked: locked.into_iter().map(|run| (run.id, run)).collect(),
+            due: HashSet::new(),
+        })
+    }
+
+    /// Checkpoints that are in the journal already were committed by an earlier try: they are answered as done.
+    async fn drop_written(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
+        let checkpoints: Vec<&Checkpoint> = self.checkpoints().map(|(_, checkpoint)| checkpoint).collect();
+        let runs: Vec<Uuid> = checkpoints.iter().map(|checkpoint| checkpoint.run).collect();
+        let seqs: Vec<i32> = checkpoints.iter().map(|checkpoint| checkpoint.seq).collect();
+        let epochs: Vec<i64> = checkpoints.iter().map(|checkpoint| checkpoint.epoch).collect();
+        let written: HashSet<Uuid> = sql::already_written(conn, &runs, &seqs, &epochs)
+            .await?
+            .into_iter()
+            .collect();
+        let done: Vec<usize> = self
+            .checkpoints()
+            .filter(|(_, checkpoint)| written.contains(&checkpoint.run))
+            .map(|(i, _)| i)
+            .collect();
+        for i in done {
+            self.live[i] = false;
+        }
+        Ok(())
+    }
+
+    /// The fence: a checkpoint whose epoch is not the run's any more changes nothing.
+    fn drop_lost(&mut self) {
+        for (i, item) in self.items.iter().enumerate() {
+            let Some(checkpoint) = &item.submission.checkpoint else {
+                continue;
+            };
+            let held = self
+                .locked
+                .get(&checkpoint.run)
+                .is_some_and(|run| run.epoch == checkpoint.epoch && run.state == "running");
+            if self.live[i] && !held {
+                self.live[i] = false;
+                self.answers[i] = Err(Error::LeaseLost);
+            }
+        }
+    }
+
+    async fn apply_effects(&mut self, conn: &mut PgConnection) -> Result<(), EffectError> {
+        let effects: Vec<_> = self
+            .live_items()
+            .flat_map(|(_, item)| &item.submission.effects)
+            .collect();
+        effect::apply_all(&effects, conn).await
+    }
+
+    async fn start_runs(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
+        let starts: Vec<(usize, &NewRun)> = self
+            .live_items()
+            .flat_map(|(i, item)| item.submission.starts.iter().map(move |run| (i, run)))
+            .collect();
+        let keyed: Vec<(&NewRun, &String)> = starts
+            .iter()
+            .filter_map(|(_, run)| Some((*run, run.key.as_ref()?)))
+            .collect();
+        let mut refused = HashSet::new();
+        if !keyed.is_empty() {
+            let workflows: Vec<String> = keyed.iter().map(|(run, _)| run.workflow.to_owned()).collect();
+            let keys: Vec<String> = keyed.iter().map(|(_, key)| (*key).clone()).collect();
+            let ids: Vec<Uuid> = keyed.iter().map(|(run, _)| run.id).collect();
+            let taken: HashSet<Uuid> = sql::take_keys(conn, &workflows, &keys, &ids)
+                .await?
+                .into_iter()
+                .collect();
+            refused = ids.into_iter().filter(|id| !taken.contains(id)).collect();
+        }
+        for (i, run) in &starts {
+            if refused.contains(&run.id)
+                && let Ok(submitted) = &mut self.answers[*i]
+            {
+                submitted.duplicates.push(run.id);
+            }
+        }
+        let new: Vec<&NewRun> = starts
+            .into_iter()
+            .map(|(_, run)| run)
+            .filter(|run| !refused.contains(&run.id))
+            .collect();
+        self.insert_runs(conn, &new).await
+    }
+
+    async fn insert_runs(&mut self, conn: &mut PgConnection, runs: &[&NewRun]) -> sqlx::Result<()> {
+        if runs.is_empty() {
+            return Ok(());
+        }
+        self.due.extend(
+            runs.iter()
+                .filter(|run| run.after.is_zero())
+                .map(|run| run.queue.0.to_owned()),
+        );
+        sql::insert_runs(conn, runs).await
+    }
+
+    /// Wakes the runs that wait for the signals. A run's row is locked before its signal is written, so a run that
+    /// begins to wait at the same time sees either the signal or, later, the wake-up.
+    async fn send_signals(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
+        let signals: Vec<&NewSignal> = self
+            .live_items()
+            .flat_map(|(_, item)| &item.submission.signals)
+            .collect();
+        let (known, unknown): (Vec<&NewSignal>, Vec<&NewSignal>) = signals
+            .into_iter()
+            .partition(|signal| signal.otherwise.is_none() || self.locked.contains_key(&signal.run));
+        if !known.is_empty() {
+            sql::insert_signals(conn, &known).await?;
+        }
+        let starts: Vec<&NewRun> = unknown.iter().filter_map(|signal| signal.otherwise.as_ref()).collect();
+        self.insert_runs(conn, &starts).await?;
+        let woken: Vec<&LockedRun> = known
+            .iter()
+            .filter_map(|signal| {
+                self.locked
+                    .get(&signal.run)
+                    .filter(|run| run.waits_for.as_deref() == Some(signal.name))
+            })
+            .collect();
+        if !woken.is_empty() {
+            let ids: Vec<Uuid> = woken.iter().map(|run| run.id).collect();
+            let queues: Vec<String> = woken.iter().map(|run| run.queue.clone()).collect();
+            sql::wake_waiting(conn, &ids).await?;
+            self.due.extend(queues);
+        }
+        Ok(())
+    }
+
+    async fn write_journal(&mut self, conn: &mut PgConnection) -> Result<(), EffectError> {
+        let checkpoints: Vec<&Checkpoint> = self
+            .checkpoints()
+            .map(|(_, checkpoint)| checkpoint)
+            .filter(|checkpoint| !checkpoint.events.is_empty())
+            .collect();
+        if checkpoints.is_empty() {
+            return Ok(());
+        }
+        let runs: Vec<Uuid> = checkpoints.iter().map(|checkpoint| checkpoint.run).collect();
+        let seqs: Vec<i32> = checkpoints.iter().map(|checkpoint| checkpoint.seq).collect();
+        let epochs: Vec<i64> = checkpoints.iter().map(|checkpoint| checkpoint.epoch).collect();
+        let events = checkpoints
+            .iter()
+            .map(|c| serde_json::to_value(&c.events))
+            .collect::<Result<Vec<Value>, _>>()?;
+        Ok(sql::insert_journal(conn, &runs, &seqs, &epochs, &events).await?)
+    }
+
+    async fn move_runs(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
+        let there = self.signals_there(conn).await?;
+        let mut parked = Parked::default();
+        let mut finished = Vec::new();
+        for (i, checkpoint) in self.checkpoints().collect::<Vec<_>>() {
+            if let Some(signal) = there.get(&checkpoint.run) {
+                self.answers[i] = Ok(Submitted {
+                    signal: Some(signal.clone()),
+                    ..Submitted::default()
+                });
+                continue;
+            }
+            match &checkpoint.then {
+                Then::Continue => {}
+                Then::Finish => finished.push(checkpoint.run),
+                then => parked.add(checkpoint.run, then, &self.locked[&checkpoint.run].queue),
+            }
+        }
+        if !parked.ids.is_empty() {
+            sql::park(conn, &parked).await?;
+        }
+        if !finished.is_empty() {
+            sql::finish(conn, &finished).await?;
+        }
+        if !self.due.is_empty() {
+            sql::notify(conn, &self.due.drain().collect::<Vec<_>>()).await?;
+        }
+        Ok(())
+    }
+
+    async fn signals_there(&self, conn: &mut PgConnection) -> sqlx::Result<HashMap<Uuid, (i64, Value)>> {
+        let (mut runs, mut names, mut after) = (Vec::new(), Vec::new(), Vec::new());
+        for (_, checkpoint) in self.checkpoints() {
+            if let Then::Wait { signal, after_n, .. } = &checkpoint.then {
+                runs.push(checkpoint.run);
+                names.push(signal.clone());
+                after.push(*after_n);
+            }
+        }
+        if runs.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let rows = sql::waiting_signals(conn, &runs, &names, &after).await?;
+        Ok(rows.into_iter().map(|row| (row.run_id, (row.n, row.payload))).collect())
+    }
+
+    fn live_items(&self) -> impl Iterator<Item = (usize, &'a Item)> {
+        let (items, live) = (self.items, &self.live);
+        items.iter().enumerate().filter(move |(i, _)| live[*i])
+    }
+
+    fn checkpoints(&self) -> impl Iterator<Item = (usize, &'a Checkpoint)> {
+        self.live_items()
+            .filter_map(|(i, item)| Some((i, item.submission.checkpoint.as_ref()?)))
+    }
+}
+
+impl Parked {
+    fn add(&mut self, run: Uuid, then: &Then, current: &str) {
+        let (state, queue, delay, signal, attempt, error, died) = match then {
+            Then::Wait {
+                signal,
+                patience,
+                queue,
+                ..
+            } => (
+                "waiting",
+                Some(queue),
+                patience.as_secs_f64(),
+                Some(signal.clone()),
+                0,
+                None,
+                false,
+            ),
+            Then::Sleep {
+                delay,
+                queue,
+                attempt,
+                last_error,
+                died,
+            } => (
+                "sleeping",
+                Some(queue),
+                delay.as_secs_f64(),
+                None,
+                *attempt,
+                last_error.clone(),
+                *died,
+            ),
+            Then::Fail { why } => ("failed", None, f64::INFINITY, None, 0, Some(why.clone()), false),
+            Then::Continue | Then::Finish => return,
+        };
+        self.ids.push(run);
+        self.states.push(state.to_owned());
+        self.queues
+            .push(queue.map_or(current, |queue: &Queue| queue.0).to_owned());
+        self.delays.push(delay);
+        self.signals.push(signal);
+        self.attempts.push(i32::try_from(attempt).unwrap_or(i32::MAX));
+        self.errors.push(error);
+        self.died.push(died);
+    }
+}

@@ -1,0 +1,309 @@
+//! Our own apalis backend: claims due runs of one queue, with their journals, as apalis tasks.
+//!
+//! Claiming runs in a tokio task of its own; apalis only reads a channel, so nothing that a handler does can keep a
+//! claim, or a renewal, from being made. It never reports an error to apalis, which would end the worker: database
+//! trouble is retried here.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use apalis_core::{
+    backend::{Backend, BackendConfig, finalize::Ephemeral},
+    task::{Task, task_id::RandomId},
+    worker::context::WorkerContext,
+};
+use futures::{FutureExt, future::BoxFuture};
+use rand::Rng;
+use sqlx::PgPool;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use tower::layer::util::Identity;
+use uuid::Uuid;
+
+use crate::{
+    journal::Replay,
+    leases::{Lease, Leases},
+    run::Beginning,
+    statements::{self as sql, ClaimedRow, SignalRow},
+    wake::Bells,
+    workflow::Queue,
+};
+
+/// A run under lease, on its way to the executor.
+pub(crate) struct Claimed {
+    pub row: ClaimedRow,
+    /// The journal as it was read, or why it could not be.
+    pub past: Result<(Replay, Vec<SignalRow>), serde_json::Error>,
+    pub lease: Lease,
+    /// Counts against the queue's concurrency until the run is parked or ended.
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// What a claimer needs, and its limits.
+#[derive(Clone)]
+pub(crate) struct Claimer {
+    pub pool: PgPool,
+    pub queue: Queue,
+    pub owner: Uuid,
+    pub leases: Leases,
+    pub bells: Bells,
+    /// Runs of this queue that this process holds at once at most.
+    pub concurrency: usize,
+    pub longest_idle: Duration,
+}
+
+/// The backend of one queue.
+pub(crate) struct Claims {
+    claimer: Claimer,
+    stop: CancellationToken,
+    state: State,
+}
+
+enum State {
+    /// Not polled yet. A backend that is built and never run must claim nothing.
+    Idle,
+    Claiming {
+        claimed: mpsc::Receiver<Claimed>,
+        ended: tokio::task::JoinHandle<()>,
+    },
+    Closing(BoxFuture<'static, ()>),
+    Closed,
+}
+
+impl Claims {
+    pub fn new(claimer: Claimer) -> Self {
+        Self {
+            claimer,
+            stop: CancellationToken::new(),
+            state: State::Idle,
+        }
+    }
+}
+
+impl Drop for Claims {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Backend for Claims {
+    type Task = Task<Claimed>;
+    type Error = Infallible;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
+        if matches!(self.state, State::Idle) {
+            let (sender, claimed) = mpsc::channel(self.claimer.concurrency);
+            let ended = tokio::spawn(self.claimer.clone().claim_until(self.stop.clone(), sender));
+            self.state = State::Claiming { claimed, ended };
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        _: &WorkerContext,
+    ) -> Poll<Option<Result<Task<Claimed>, Infallible>>> {
+        match &mut self.state {
+            State::Claiming { claimed, .. } => claimed.poll_recv(cx).map(|next| next.map(|run| Ok(Task::new(run)))),
+            State::Idle | State::Closing(_) | State::Closed => Poll::Pending,
+        }
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
+        loop {
+            match std::mem::replace(&mut self.state, State::Closed) {
+                State::Idle | State::Closed => return Poll::Ready(Ok(())),
+                State::Claiming { claimed, ended } => {
+                    self.stop.cancel();
+                    self.state = State::Closing(give_back(self.claimer.pool.clone(), claimed, ended).boxed());
+                }
+                State::Closing(mut closing) => {
+                    if closing.poll_unpin(cx).is_pending() {
+                        self.state = State::Closing(closing);
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl BackendConfig for Claims {
+    type Args = Claimed;
+    type Id = RandomId;
+    type Kind = Ephemeral;
+    type Config = ();
+    type Layer = Identity;
+
+    fn config(&self) -> &() {
+        &()
+    }
+
+    fn middleware(&mut self, _: &mut WorkerContext) -> Identity {
+        Identity::new()
+    }
+}
+
+/// Waits for the claimer's end, then gives back what no handler has begun.
+async fn give_back(pool: PgPool, mut claimed: mpsc::Receiver<Claimed>, ended: tokio::task::JoinHandle<()>) {
+    claimed.close();
+    let mut unbegun = Vec::new();
+    while let Some(run) = claimed.recv().await {
+        unbegun.push(run);
+    }
+    let _ = ended.await;
+    release(&pool, &unbegun).await;
+}
+
+async fn release(pool: &PgPool, runs: &[Claimed]) {
+    if runs.is_empty() {
+        return;
+    }
+    let ids: Vec<Uuid> = runs.iter().map(|run| run.row.id).collect();
+    let epochs: Vec<i64> = runs.iter().map(|run| run.row.epoch).collect();
+    let released = async { sql::release(&mut *pool.acquire().await?, &ids, &epochs).await };
+    if let Err(error) = released.await {
+        tracing::warn!(%error, runs = ids.len(), "could not give runs back; their leases will end by themselves");
+    }
+}
+
+impl Claimer {
+    async fn claim_until(self, stop: CancellationToken, sender: mpsc::Sender<Claimed>) {
+        let permits = Arc::new(Semaphore::new(self.concurrency));
+        let mut idle = Duration::ZERO;
+        while !stop.is_cancelled() {
+            // At least an eighth of the room is free before a claim, so that a busy queue is claimed in batches.
+            let least = u32::try_from(self.concurrency / 8).unwrap_or(u32::MAX).max(1);
+            let Some(Ok(first)) = stop
+                .run_until_cancelled(permits.clone().acquire_many_owned(least))
+                .await
+            else {
+                return;
+            };
+            let mut room = first;
+            while let Ok(more) = permits.clone().try_acquire_many_owned(least) {
+                room.merge(more);
+            }
+            match self.claim(room.num_permits()).await {
+                Ok(rows) if !rows.is_empty() => {
+                    idle = Duration::ZERO;
+                    if !self.hand_over(rows, &mut room, &sender).await {
+                        return;
+                    }
+                    continue;
+                }
+                Ok(_) => idle = (idle * 2).clamp(Duration::from_millis(20), self.longest_idle),
+                Err(error) => {
+                    tracing::warn!(%error, queue = self.queue.0, "could not claim");
+                    idle = self.longest_idle;
+                }
+            }
+            drop(room);
+            let jittered = idle.mul_f64(rand::rng().random_range(0.75..1.25));
+            stop.run_until_cancelled(self.bells.wait(self.queue, jittered)).await;
+        }
+    }
+
+    /// Claims, and reads the journals of the runs that have one.
+    async fn claim(&self, limit: usize) -> Result<Vec<Claimable>, sqlx::Error> {
+        let since = Instant::now();
+        let conn = &mut *self.pool.acquire().await?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = sql::claim(conn, self.queue.0, self.owner, self.leases.length(), limit).await?;
+        let mut runs: Vec<Claimable> = rows
+            .into_iter()
+            .map(|row| Claimable {
+                lease: self.leases.hold(row.id, row.epoch, since),
+                row,
+                past: Ok(Default::default()),
+            })
+            .collect();
+        let begun: Vec<Uuid> = runs
+            .iter()
+            .filter(|run| run.row.epoch > 1)
+            .map(|run| run.row.id)
+            .collect();
+        if !begun.is_empty() {
+            read_past(conn, &begun, &mut runs).await?;
+        }
+        Ok(runs)
+    }
+
+    /// False when nobody takes them any more.
+    async fn hand_over(
+        &self,
+        runs: Vec<Claimable>,
+        room: &mut OwnedSemaphorePermit,
+        to: &mpsc::Sender<Claimed>,
+    ) -> bool {
+        let mut refused = Vec::new();
+        for Claimable { row, past, lease } in runs {
+            let Some(permit) = room.split(1) else {
+                unreachable!("no more runs are claimed than there is room for");
+            };
+            if let Err(mpsc::error::SendError(claimed)) = to
+                .send(Claimed {
+                    row,
+                    past,
+                    lease,
+                    permit,
+                })
+                .await
+            {
+                refused.push(claimed);
+            }
+        }
+        release(&self.pool, &refused).await;
+        refused.is_empty()
+    }
+}
+
+struct Claimable {
+    row: ClaimedRow,
+    past: Result<(Replay, Vec<SignalRow>), serde_json::Error>,
+    lease: Lease,
+}
+
+async fn read_past(conn: &mut sqlx::PgConnection, begun: &[Uuid], runs: &mut [Claimable]) -> sqlx::Result<()> {
+    let mut by_id: HashMap<Uuid, &mut Claimable> = runs.iter_mut().map(|run| (run.row.id, run)).collect();
+    for row in sql::journal_of(conn, begun).await? {
+        let Some(run) = by_id.get_mut(&row.run_id) else {
+            continue;
+        };
+        match serde_json::from_value(row.events) {
+            Ok(events) => {
+                if let Ok((replay, _)) = &mut run.past {
+                    replay.add(row.seq, row.at, events);
+                }
+            }
+            Err(error) => run.past = Err(error),
+        }
+    }
+    for signal in sql::signals_of(conn, begun).await? {
+        if let Some(Ok((_, inbox))) = by_id.get_mut(&signal.run_id).map(|run| &mut run.past) {
+            inbox.push(signal);
+        }
+    }
+    Ok(())
+}
+
+impl ClaimedRow {
+    pub(crate) fn beginning(&self, replay: Replay, inbox: Vec<SignalRow>) -> Beginning {
+        Beginning {
+            id: self.id,
+            epoch: self.epoch,
+            claimed_at: self.claimed_at,
+            replay,
+            inbox,
+        }
+    }
+}

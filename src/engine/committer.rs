@@ -1,0 +1,131 @@
+//! One committer a process: gathers what concurrent runs and requests want to write, at once when idle and in
+//! batches under load, and writes each batch in one transaction. Many requests, one commit; each is answered after it.
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::PgPool;
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+use crate::{
+    Error,
+    batch::{self, Trial},
+    error::is_transient,
+    submission::{Item, Submission, Submitted},
+};
+
+/// How batches are formed.
+#[derive(Debug, Clone)]
+pub struct BatchLimits {
+    /// Submissions in one transaction at most.
+    pub batch: usize,
+    /// Transactions at the same time: while one commits, the next gathers.
+    pub lanes: usize,
+    /// Submissions that wait for a lane at most; beyond that, callers wait.
+    pub waiting: usize,
+    /// How long a caller from outside a run waits for its commit.
+    pub patience: Duration,
+}
+
+impl Default for BatchLimits {
+    fn default() -> Self {
+        Self {
+            batch: 256,
+            lanes: 2,
+            waiting: 10_000,
+            patience: Duration::from_secs(15),
+        }
+    }
+}
+
+/// Writes submissions. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    items: mpsc::Sender<Item>,
+    patience: Duration,
+}
+
+impl Client {
+    /// Starts the committer on the current tokio runtime; it ends when the last clone is dropped.
+    pub fn new(pool: PgPool, limits: BatchLimits) -> Self {
+        let (items, queue) = mpsc::channel(limits.waiting);
+        let queue = Arc::new(Mutex::new(queue));
+        for _ in 0..limits.lanes.max(1) {
+            tokio::spawn(commit_batches(pool.clone(), queue.clone(), limits.batch.max(1)));
+        }
+        Self {
+            items,
+            patience: limits.patience,
+        }
+    }
+
+    /// Returns when the submission is committed.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when it took too long: whether it was, or will be, written is not known.
+    /// [`Error::Refused`] when the database would refuse it again.
+    pub async fn submit(&self, submission: Submission) -> Result<Submitted, Error> {
+        tokio::time::timeout(self.patience, self.write(submission))
+            .await
+            .map_err(|_| Error::Unavailable)?
+    }
+
+    /// As [`Self::submit`], for as long as it takes: a run's own lease bounds the wait.
+    pub(crate) async fn write(&self, submission: Submission) -> Result<Submitted, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.items
+            .send(Item { submission, reply })
+            .await
+            .map_err(|_| Error::Unavailable)?;
+        answer.await.map_err(|_| Error::Unavailable)?
+    }
+}
+
+async fn commit_batches(pool: PgPool, queue: Arc<Mutex<mpsc::Receiver<Item>>>, limit: usize) {
+    let mut items = Vec::with_capacity(limit);
+    loop {
+        if queue.lock().await.recv_many(&mut items, limit).await == 0 {
+            return;
+        }
+        commit_until_settled(&pool, std::mem::take(&mut items)).await;
+    }
+}
+
+/// Repeats a batch over database trouble until it is written. A batch that the database refuses is taken apart, so
+/// that one bad submission fails alone.
+async fn commit_until_settled(pool: &PgPool, mut items: Vec<Item>) {
+    let mut pause = Duration::from_millis(20);
+    let mut trial = Trial::First;
+    loop {
+        // Whoever has stopped waiting, a request that timed out or a run whose lease ended, is not written any more.
+        items.retain(|item| !item.reply.is_closed());
+        if items.is_empty() {
+            return;
+        }
+        match batch::write(pool, &items, trial).await {
+            Ok(answers) => return answer(items, answers),
+            Err(error) if is_transient(&*error) => {
+                tracing::warn!(%error, submissions = items.len(), "a batch could not be written yet");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(2));
+                trial = Trial::Repeated;
+            }
+            Err(error) if items.len() == 1 => {
+                tracing::error!(%error, "the database refused a submission");
+                return answer(items, vec![Err(Error::Refused(error.to_string()))]);
+            }
+            Err(_) => {
+                for item in items {
+                    Box::pin(commit_until_settled(pool, vec![item])).await;
+                }
+                return;
+            }
+        }
+    }
+}
+
+fn answer(items: Vec<Item>, answers: Vec<Result<Submitted, Error>>) {
+    for (item, answer) in items.into_iter().zip(answers) {
+        // A caller that has gone needs no answer.
+        let _ = item.reply.send(answer);
+    }
+}

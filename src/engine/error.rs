@@ -1,0 +1,53 @@
+//! What a caller of the engine can meet, and which database errors are worth another try.
+
+use std::error::Error as StdError;
+
+/// Why a submission was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The run belongs to another worker by now: nothing was written, and this worker must let go of it.
+    #[error("the lease on the run is lost")]
+    LeaseLost,
+    /// The database could not be reached in time. It is not known whether the submission will be written.
+    #[error("the database did not answer in time")]
+    Unavailable,
+    /// The database refused the submission; repeating it would be refused again.
+    #[error("the database refused the submission: {0}")]
+    Refused(String),
+    /// A payload could not be turned into JSON or back.
+    #[error("a payload does not fit its type: {0}")]
+    Payload(#[from] serde_json::Error),
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// Whether the same transaction may succeed when it is repeated: connection trouble, a restart of the server,
+/// deadlocks and serialization failures. Looks for the `sqlx::Error` inside wrapped errors too.
+pub(crate) fn is_transient(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<sqlx::Error>() {
+            return is_transient_sqlx(error);
+        }
+        next = error.source();
+    }
+    false
+}
+
+fn is_transient_sqlx(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| is_transient_state(&code)),
+        _ => false,
+    }
+}
+
+/// SQLSTATE classes 08 (connection), 40 (rollback: deadlock, serialization), 53 (resources), 57 (operator
+/// intervention, such as a shutdown), and 25006, a standby that is not yet promoted.
+fn is_transient_state(code: &str) -> bool {
+    ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "25006"
+}

@@ -1,0 +1,170 @@
+//! The journal of a run: its events as they are kept, and as a replay reads them.
+
+use std::collections::{HashMap, VecDeque};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// One thing that happened. Frozen: these forms are data in the database and are read for ever.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Event {
+    /// Written before a call to the outside world: from here on the attempt may have had its effect.
+    Intent {
+        step: String,
+        attempt: u32,
+        plan: Value,
+    },
+    /// The step's answer. The plan is here only where no call, and so no intent, was needed.
+    Done {
+        step: String,
+        attempt: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        plan: Option<Value>,
+        answer: Value,
+    },
+    /// `last` says that the policy allowed no further attempt then, whatever it allows by now.
+    Failed {
+        step: String,
+        attempt: u32,
+        outcome: Outcome,
+        why: String,
+        last: bool,
+    },
+    /// An attempt of unknown outcome was waited for long enough: it is made again, on record.
+    Resent {
+        step: String,
+        attempt: u32,
+    },
+    /// A signal proved that an attempt of unknown outcome was done.
+    Confirmed {
+        step: String,
+        attempt: u32,
+    },
+    /// An effect on our own database, committed together with this event.
+    Committed {
+        step: String,
+    },
+    Started {
+        step: String,
+        run: uuid::Uuid,
+    },
+    /// The run began to wait, when this was written, for so long at most: the deadline is the database's time.
+    Waiting {
+        step: String,
+        patience_ms: i64,
+    },
+    /// The wait's end: the signal's payload, or null when patience ended.
+    Received {
+        step: String,
+        n: i64,
+        payload: Value,
+    },
+    TimedOut {
+        step: String,
+    },
+    Finished,
+    GaveUp {
+        why: String,
+    },
+    Panicked {
+        why: String,
+    },
+}
+
+impl Event {
+    fn step(&self) -> Option<&str> {
+        match self {
+            Self::Intent { step, .. }
+            | Self::Done { step, .. }
+            | Self::Failed { step, .. }
+            | Self::Resent { step, .. }
+            | Self::Confirmed { step, .. }
+            | Self::Committed { step }
+            | Self::Started { step, .. }
+            | Self::Waiting { step, .. }
+            | Self::Received { step, .. }
+            | Self::TimedOut { step } => Some(step),
+            Self::Finished | Self::GaveUp { .. } | Self::Panicked { .. } => None,
+        }
+    }
+}
+
+/// What is known of an attempt that brought no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It surely had no effect.
+    Refused,
+    /// No repetition will help.
+    Never,
+    Unknown,
+}
+
+/// An earlier attempt of the same step, for choosing how to make the next.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PastAttempt {
+    pub attempt: u32,
+    pub plan: Value,
+    pub outcome: Outcome,
+}
+
+/// The end of a step that called the outside world: what was planned, and the answer, which is missing when only
+/// a signal proved that the call was done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attempted<P, T> {
+    pub plan: P,
+    pub answer: Option<T>,
+}
+
+/// The recorded events, step by step, consumed in order as the story is played again.
+#[derive(Debug, Default)]
+pub(crate) struct Replay {
+    steps: HashMap<String, VecDeque<Recorded>>,
+    /// Arrival number of the last signal received, by name.
+    received: HashMap<String, i64>,
+    pub last_seq: i32,
+}
+
+/// An event and when it was written, by the database's clock.
+#[derive(Debug, Clone)]
+pub(crate) struct Recorded {
+    pub at: DateTime<Utc>,
+    pub event: Event,
+}
+
+impl Replay {
+    pub fn add(&mut self, seq: i32, at: DateTime<Utc>, events: Vec<Event>) {
+        self.last_seq = seq;
+        for event in events {
+            if let Event::Received { step, n, .. } = &event {
+                self.receive(step, *n);
+            }
+            if let Some(step) = event.step() {
+                self.steps
+                    .entry(step.to_owned())
+                    .or_default()
+                    .push_back(Recorded { at, event });
+            }
+        }
+    }
+
+    /// Takes the next recorded event of a step.
+    pub fn next(&mut self, step: &str) -> Option<Recorded> {
+        self.steps.get_mut(step)?.pop_front()
+    }
+
+    pub fn peek(&self, step: &str) -> Option<&Event> {
+        Some(&self.steps.get(step)?.front()?.event)
+    }
+
+    pub fn last_received(&self, signal: &str) -> i64 {
+        self.received.get(signal).copied().unwrap_or(0)
+    }
+
+    pub fn receive(&mut self, signal: &str, n: i64) {
+        let last = self.received.entry(signal.to_owned()).or_default();
+        *last = n.max(*last);
+    }
+}

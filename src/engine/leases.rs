@@ -1,0 +1,151 @@
+//! The leases that this process holds. They are renewed together, in a task of its own that waits for nothing else;
+//! a run whose lease cannot be renewed in time is stopped here before anybody else may take it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use sqlx::PgPool;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::statements;
+
+/// Runs held, by id. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Leases {
+    held: Arc<Mutex<HashMap<Uuid, Held>>>,
+    length: Duration,
+}
+
+#[derive(Debug)]
+struct Held {
+    epoch: i64,
+    /// When the statement that last moved the lease's end was sent, by this process' monotonic clock.
+    since: Instant,
+    lost: CancellationToken,
+}
+
+/// One held lease. Dropping it lets go of it here; what the database says of the run is not changed by that.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub run: Uuid,
+    pub epoch: i64,
+    /// Cancelled when the lease is lost.
+    pub lost: CancellationToken,
+    leases: Leases,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut held = self.leases.lock();
+        if held.get(&self.run).is_some_and(|lease| lease.epoch == self.epoch) {
+            held.remove(&self.run);
+        }
+    }
+}
+
+impl Leases {
+    pub fn new(length: Duration) -> Self {
+        Self {
+            held: Arc::default(),
+            length,
+        }
+    }
+
+    pub fn length(&self) -> Duration {
+        self.length
+    }
+
+    /// Notes a lease taken by a claim that was sent at `since`.
+    pub fn hold(&self, run: Uuid, epoch: i64, since: Instant) -> Lease {
+        let lost = CancellationToken::new();
+        self.lock().insert(
+            run,
+            Held {
+                epoch,
+                since,
+                lost: lost.clone(),
+            },
+        );
+        Lease {
+            run,
+            epoch,
+            lost,
+            leases: self.clone(),
+        }
+    }
+
+    /// Renews until `stop`. A lease is renewed from a third of its length on, and given up at four fifths: the
+    /// rest is the margin for a process that is slow to notice.
+    pub async fn keep(self, pool: PgPool, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(self.length / 6);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let renewing = async {
+            loop {
+                ticks.tick().await;
+                let sent = Instant::now();
+                let (ids, epochs) = self.older_than(self.length / 3);
+                if ids.is_empty() {
+                    continue;
+                }
+                // A renewal that takes longer than this would come too late anyway.
+                match tokio::time::timeout(self.length / 3, renew(&pool, &ids, &epochs, self.length)).await {
+                    Ok(Ok(renewed)) => self.note(&ids, &epochs, &renewed, sent),
+                    Ok(Err(error)) => {
+                        tracing::warn!(%error, runs = ids.len(), "could not renew leases")
+                    }
+                    Err(_) => tracing::warn!(runs = ids.len(), "renewing leases took too long"),
+                }
+            }
+        };
+        let giving_up = async {
+            let mut ticks = tokio::time::interval(self.length / 20);
+            loop {
+                ticks.tick().await;
+                self.give_up_older_than(self.length.mul_f64(0.8));
+            }
+        };
+        stop.run_until_cancelled(async { tokio::join!(renewing, giving_up) })
+            .await;
+    }
+
+    fn older_than(&self, age: Duration) -> (Vec<Uuid>, Vec<i64>) {
+        let held = self.lock();
+        held.iter()
+            .filter(|(_, lease)| lease.since.elapsed() >= age)
+            .map(|(id, lease)| (*id, lease.epoch))
+            .unzip()
+    }
+
+    fn note(&self, ids: &[Uuid], epochs: &[i64], renewed: &[Uuid], sent: Instant) {
+        let mut held = self.lock();
+        for (id, epoch) in ids.iter().zip(epochs) {
+            let Some(lease) = held.get_mut(id).filter(|lease| lease.epoch == *epoch) else {
+                continue;
+            };
+            if renewed.contains(id) {
+                lease.since = sent;
+            } else {
+                lease.lost.cancel();
+            }
+        }
+    }
+
+    fn give_up_older_than(&self, age: Duration) {
+        for lease in self.lock().values().filter(|lease| lease.since.elapsed() >= age) {
+            lease.lost.cancel();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn renew(pool: &PgPool, ids: &[Uuid], epochs: &[i64], length: Duration) -> sqlx::Result<Vec<Uuid>> {
+    statements::renew(&mut *pool.acquire().await?, ids, epochs, length).await
+}

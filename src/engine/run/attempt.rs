@@ -1,0 +1,347 @@
+//! A step that touches the outside world. It cannot be done exactly once, so its intent is written before the call,
+//! and an attempt whose outcome was never learnt is a fact that the policy decides about, on record.
+
+use std::{future::Future, time::Duration};
+
+use futures::future::BoxFuture;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::{Run, unexpected};
+use crate::{
+    AttemptError, Attempted, Error, OnUnknown, Outcome, PastAttempt, RetryPolicy, StepFailure,
+    journal::{Event, Recorded},
+    submission::Then,
+    workflow::Failure,
+};
+
+/// What an attempt turns out to need.
+pub enum Prepared<'a, P, T> {
+    /// A call to the outside world. The plan is journaled first; the future must not have begun yet.
+    Call {
+        plan: P,
+        call: BoxFuture<'a, Result<T, AttemptError>>,
+    },
+    /// No call: the answer is known.
+    Done { plan: P, answer: T },
+}
+
+/// What the journal tells of a step.
+#[derive(Default)]
+struct History {
+    past: Vec<PastAttempt>,
+    /// The newest intent, while its outcome is not recorded.
+    open: Option<(u32, Value)>,
+    /// The attempt that may or may not have been done.
+    unresolved: Option<u32>,
+    /// How much of the patience for it is left, once the wait has begun.
+    left: Option<Duration>,
+}
+
+/// How a recorded step ended.
+enum End {
+    Done { plan: Value, answer: Option<Value> },
+    Failed(StepFailure),
+}
+
+impl Run {
+    /// Calls the outside world, at least once and never blindly twice.
+    ///
+    /// `prepare` is given the earlier attempts and looks up what the call needs; its own failures count as attempts
+    /// without effect. Plan and answer are journaled: they must hold no personal data.
+    ///
+    /// # Errors
+    /// [`Failure::Step`] when the step has ended without an answer; a story may handle that. Others end the run.
+    pub async fn attempt<'a, P, T, F>(
+        &mut self,
+        step: &'static str,
+        policy: &RetryPolicy,
+        prepare: impl FnOnce(Vec<PastAttempt>) -> F + Send,
+    ) -> Result<Attempted<P, T>, Failure>
+    where
+        P: Serialize + DeserializeOwned + Send,
+        T: Serialize + DeserializeOwned + Send,
+        F: Future<Output = Result<Prepared<'a, P, T>, AttemptError>> + Send,
+    {
+        let mut history = History::default();
+        match self.read_history(step, &mut history)? {
+            Some(End::Done { plan, answer }) => return decode(plan, answer),
+            Some(End::Failed(failure)) => return Err(failure.into()),
+            None => {}
+        }
+        if let Some((attempt, plan)) = history.open.take() {
+            self.events.push(failed(
+                step,
+                attempt,
+                Outcome::Unknown,
+                "the worker died before it had an answer",
+                false,
+            ));
+            history.past.push(PastAttempt {
+                attempt,
+                plan,
+                outcome: Outcome::Unknown,
+            });
+            history.unresolved = Some(attempt);
+        }
+        if let Some(attempt) = history.unresolved
+            && let Some(plan) = self.resolve_unknown(step, policy, attempt, &history).await?
+        {
+            return decode(plan, None);
+        }
+        let attempt = u32::try_from(history.past.len()).unwrap_or(u32::MAX).saturating_add(1);
+        if attempt > policy.attempts {
+            return Err(self
+                .exhausted(step, attempt - 1, "the outcome of the last attempt is unknown")
+                .into());
+        }
+        self.make_attempt(step, policy, attempt, history, prepare).await
+    }
+
+    async fn make_attempt<'a, P, T, F>(
+        &mut self,
+        step: &'static str,
+        policy: &RetryPolicy,
+        attempt: u32,
+        mut history: History,
+        prepare: impl FnOnce(Vec<PastAttempt>) -> F + Send,
+    ) -> Result<Attempted<P, T>, Failure>
+    where
+        P: Serialize + DeserializeOwned + Send,
+        T: Serialize + DeserializeOwned + Send,
+        F: Future<Output = Result<Prepared<'a, P, T>, AttemptError>> + Send,
+    {
+        let error = match prepare(history.past.clone()).await {
+            Ok(Prepared::Done { plan, answer }) => {
+                let recorded = Some(to_value(&plan)?);
+                self.events.push(Event::Done {
+                    step: step.to_owned(),
+                    attempt,
+                    plan: recorded,
+                    answer: to_value(&answer)?,
+                });
+                return Ok(Attempted {
+                    plan,
+                    answer: Some(answer),
+                });
+            }
+            Ok(Prepared::Call { plan, call }) => {
+                let recorded = to_value(&plan)?;
+                self.events.push(Event::Intent {
+                    step: step.to_owned(),
+                    attempt,
+                    plan: recorded.clone(),
+                });
+                self.write(Then::Continue).await?;
+                history.past.push(PastAttempt {
+                    attempt,
+                    plan: recorded,
+                    outcome: Outcome::Unknown,
+                });
+                match call.await {
+                    Ok(answer) => {
+                        self.events.push(Event::Done {
+                            step: step.to_owned(),
+                            attempt,
+                            plan: None,
+                            answer: to_value(&answer)?,
+                        });
+                        return Ok(Attempted {
+                            plan,
+                            answer: Some(answer),
+                        });
+                    }
+                    Err(error) => error,
+                }
+            }
+            // Without a call there is nothing that could have been done.
+            Err(AttemptError::Unknown { why }) => AttemptError::again(why),
+            Err(error) => error,
+        };
+        match error {
+            AttemptError::Never { why } => {
+                self.events.push(failed(step, attempt, Outcome::Never, &why, true));
+                Err(StepFailure::Never { step, why }.into())
+            }
+            AttemptError::Again { why, after } => self.again(step, policy, attempt, why, after).await,
+            AttemptError::Unknown { why } => {
+                self.events.push(failed(step, attempt, Outcome::Unknown, &why, false));
+                match self.resolve_unknown(step, policy, attempt, &history).await? {
+                    Some(plan) => decode(plan, None),
+                    // It may be repeated, as a new attempt of a new claim.
+                    None => self.again(step, policy, attempt, why, None).await,
+                }
+            }
+        }
+    }
+
+    /// Parks the run until the next attempt is due.
+    async fn again<T>(
+        &mut self,
+        step: &'static str,
+        policy: &RetryPolicy,
+        attempt: u32,
+        why: String,
+        after: Option<Duration>,
+    ) -> Result<T, Failure> {
+        if attempt >= policy.attempts {
+            return Err(self.exhausted(step, attempt, &why).into());
+        }
+        if !matches!(self.events.last(), Some(Event::Resent { .. })) {
+            self.events.push(failed(step, attempt, Outcome::Refused, &why, false));
+        }
+        let delay = after.unwrap_or_else(|| policy.backoff.after(attempt));
+        self.park(Then::Sleep {
+            delay,
+            queue: policy.queue,
+            attempt,
+            last_error: Some(why),
+            died: false,
+        })
+        .await
+    }
+
+    fn exhausted(&mut self, step: &'static str, attempts: u32, why: &str) -> StepFailure {
+        self.events.push(failed(step, attempts, Outcome::Refused, why, true));
+        StepFailure::Exhausted {
+            step,
+            attempts,
+            last_error: why.to_owned(),
+        }
+    }
+
+    /// Decides about an attempt that may have been done: its plan if it was, nothing if it is to be made again.
+    async fn resolve_unknown(
+        &mut self,
+        step: &'static str,
+        policy: &RetryPolicy,
+        attempt: u32,
+        history: &History,
+    ) -> Result<Option<Value>, Failure> {
+        let OnUnknown::AwaitThenRepeat {
+            signal,
+            patience,
+            queue,
+        } = policy.on_unknown
+        else {
+            if policy.on_unknown == OnUnknown::GiveUp {
+                return Err(StepFailure::Unknown { step, attempt }.into());
+            }
+            self.events.push(Event::Resent {
+                step: step.to_owned(),
+                attempt,
+            });
+            return Ok(None);
+        };
+        let plan = history
+            .past
+            .iter()
+            .rev()
+            .find(|past| past.attempt == attempt)
+            .map(|past| past.plan.clone());
+        if self.next_in_inbox(signal).is_none() {
+            if history.left == Some(Duration::ZERO) {
+                self.events.push(Event::Resent {
+                    step: step.to_owned(),
+                    attempt,
+                });
+                return Ok(None);
+            }
+            let new = history.left.is_none().then_some(patience);
+            let (n, payload) = self
+                .park_for_signal(step, signal, new, history.left.unwrap_or(patience), queue)
+                .await?;
+            // Only looked at here; the story's own wait receives it.
+            self.inbox.push(crate::statements::SignalRow {
+                run_id: self.id,
+                name: signal.to_owned(),
+                n,
+                payload,
+            });
+        }
+        self.events.push(Event::Confirmed {
+            step: step.to_owned(),
+            attempt,
+        });
+        Ok(Some(plan.unwrap_or_default()))
+    }
+
+    /// Consumes the step's recorded events, up to its end if it has one.
+    fn read_history(&mut self, step: &'static str, history: &mut History) -> Result<Option<End>, Failure> {
+        while let Some(Recorded { at, event }) = self.replay.next(step) {
+            match event {
+                Event::Intent { attempt, plan, .. } => history.open = Some((attempt, plan)),
+                Event::Done { plan, answer, .. } => {
+                    let plan = plan
+                        .or_else(|| history.open.take().map(|(_, plan)| plan))
+                        .unwrap_or_default();
+                    return Ok(Some(End::Done {
+                        plan,
+                        answer: Some(answer),
+                    }));
+                }
+                Event::Confirmed { attempt, .. } => {
+                    let plan = history
+                        .past
+                        .iter()
+                        .rev()
+                        .find(|past| past.attempt == attempt)
+                        .map(|past| past.plan.clone());
+                    return Ok(Some(End::Done {
+                        plan: plan.unwrap_or_default(),
+                        answer: None,
+                    }));
+                }
+                Event::Failed {
+                    attempt,
+                    outcome,
+                    why,
+                    last,
+                    ..
+                } => {
+                    if last && outcome == Outcome::Never {
+                        return Ok(Some(End::Failed(StepFailure::Never { step, why })));
+                    }
+                    if last {
+                        return Ok(Some(End::Failed(StepFailure::Exhausted {
+                            step,
+                            attempts: attempt,
+                            last_error: why,
+                        })));
+                    }
+                    let plan = history.open.take().map(|(_, plan)| plan).unwrap_or_default();
+                    history.past.push(PastAttempt { attempt, plan, outcome });
+                    history.unresolved = (outcome == Outcome::Unknown).then_some(attempt);
+                    history.left = None;
+                }
+                Event::Waiting { patience_ms, .. } => history.left = Some(self.left_of(at, patience_ms)),
+                Event::Resent { .. } => history.unresolved = None,
+                other => return Err(unexpected(step, &other)),
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn failed(step: &str, attempt: u32, outcome: Outcome, why: &str, last: bool) -> Event {
+    Event::Failed {
+        step: step.to_owned(),
+        attempt,
+        outcome,
+        why: why.to_owned(),
+        last,
+    }
+}
+
+fn to_value<T: Serialize>(value: &T) -> Result<Value, Error> {
+    Ok(serde_json::to_value(value)?)
+}
+
+fn decode<P: DeserializeOwned, T: DeserializeOwned>(
+    plan: Value,
+    answer: Option<Value>,
+) -> Result<Attempted<P, T>, Failure> {
+    let plan = serde_json::from_value(plan).map_err(Error::from)?;
+    let answer = answer.map(serde_json::from_value).transpose().map_err(Error::from)?;
+    Ok(Attempted { plan, answer })
+}

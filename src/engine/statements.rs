@@ -1,0 +1,348 @@
+//! Every SQL statement of the engine, named by what it does. Times are the database's; durations go in as seconds.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::submission::{NewRun, NewSignal};
+
+/// The channel on which committers wake the workers of a queue; the payload is the queue's name.
+pub(crate) const WAKE_CHANNEL: &str = "herald_engine";
+
+/// A run as its new owner gets it.
+#[derive(Debug, Clone)]
+pub(crate) struct ClaimedRow {
+    pub id: Uuid,
+    pub workflow: String,
+    pub input: Value,
+    pub epoch: i64,
+    pub attempt: i32,
+    pub deaths: i16,
+    pub claimed_at: DateTime<Utc>,
+}
+
+/// Takes up to `limit` due runs of a queue under a new lease. A running run is due when its lease has ended, so
+/// this is also how the runs of a dead worker come back; that its holder died on it is counted.
+///
+/// The inner select walks `run_due` and locks as it goes, 0.1 ms a batch of 100; joined to the update in place of
+/// `= any (array(…))`, the planner may run it once a row. Skipping locked rows keeps claimers apart.
+pub(crate) async fn claim(
+    conn: &mut PgConnection,
+    queue: &str,
+    owner: Uuid,
+    lease: Duration,
+    limit: i64,
+) -> sqlx::Result<Vec<ClaimedRow>> {
+    sqlx::query_as!(
+        ClaimedRow,
+        r#"update engine.run
+           set deaths = deaths + (state = 'running')::int::smallint,
+               state = 'running', epoch = epoch + 1, owner = $2, waits_for = null,
+               due_at = clock_timestamp() + $3::float8 * interval '1 second'
+           where id = any (array(
+               select id from engine.run
+               where queue = $1 and due_at <= now()
+               order by due_at
+               limit $4
+               for update skip locked))
+           returning id, workflow, input, epoch, attempt, deaths, now() as "claimed_at!""#,
+        queue,
+        owner,
+        lease.as_secs_f64(),
+        limit,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Moves the ends of leases; returns the runs whose lease was still held.
+pub(crate) async fn renew(
+    conn: &mut PgConnection,
+    ids: &[Uuid],
+    epochs: &[i64],
+    lease: Duration,
+) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        "update engine.run r
+         set due_at = clock_timestamp() + $3::float8 * interval '1 second'
+         from (select * from unnest($1::uuid[], $2::bigint[]) as held (id, epoch)
+               join engine.run using (id, epoch) order by id for no key update of run) held
+         where r.id = held.id and r.epoch = held.epoch and r.state = 'running'
+         returning r.id",
+        ids,
+        epochs,
+        lease.as_secs_f64(),
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Gives back runs that were claimed but not begun.
+pub(crate) async fn release(conn: &mut PgConnection, ids: &[Uuid], epochs: &[i64]) -> sqlx::Result<u64> {
+    let done = sqlx::query!(
+        "update engine.run r
+         set state = 'ready', owner = null, due_at = now()
+         from unnest($1::uuid[], $2::bigint[]) as held (id, epoch)
+         where r.id = held.id and r.epoch = held.epoch and r.state = 'running'",
+        ids,
+        epochs,
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+pub(crate) struct JournalRow {
+    pub run_id: Uuid,
+    pub seq: i32,
+    pub at: DateTime<Utc>,
+    pub events: Value,
+}
+
+pub(crate) async fn journal_of(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<JournalRow>> {
+    sqlx::query_as!(
+        JournalRow,
+        "select run_id, seq, at, events from engine.journal where run_id = any ($1) order by run_id, seq",
+        ids,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+pub(crate) struct SignalRow {
+    pub run_id: Uuid,
+    pub name: String,
+    pub n: i64,
+    pub payload: Value,
+}
+
+pub(crate) async fn signals_of(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<SignalRow>> {
+    sqlx::query_as!(
+        SignalRow,
+        "select run_id, name, n, payload from engine.signal where run_id = any ($1) order by run_id, n",
+        ids,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+pub(crate) struct LockedRun {
+    pub id: Uuid,
+    pub epoch: i64,
+    pub state: String,
+    pub waits_for: Option<String>,
+    pub queue: String,
+}
+
+/// Locks runs, always in the order of their ids, so that two batches never wait for each other in a circle.
+/// Everything that a batch decides about a run it decides after this.
+pub(crate) async fn lock(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<LockedRun>> {
+    sqlx::query_as!(
+        LockedRun,
+        "select id, epoch, state, waits_for, queue from engine.run where id = any ($1) order by id for no key update",
+        ids,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Of these checkpoints, those that are in the journal already: an earlier commit whose acknowledgement was lost.
+pub(crate) async fn already_written(
+    conn: &mut PgConnection,
+    runs: &[Uuid],
+    seqs: &[i32],
+    epochs: &[i64],
+) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        "select j.run_id
+         from unnest($1::uuid[], $2::int[], $3::bigint[]) as mine (run_id, seq, epoch)
+         join engine.journal j using (run_id, seq, epoch)",
+        runs,
+        seqs,
+        epochs,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Takes the keys of runs that are to be started once; returns the runs that got theirs, or had it before.
+pub(crate) async fn take_keys(
+    conn: &mut PgConnection,
+    workflows: &[String],
+    keys: &[String],
+    runs: &[Uuid],
+) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query!(
+        "insert into engine.run_key (workflow, key, run_id)
+         select distinct on (workflow, key) * from unnest($1::text[], $2::text[], $3::uuid[]) as new (workflow, key, run_id)
+         order by workflow, key
+         on conflict do nothing",
+        workflows,
+        keys,
+        runs,
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query_scalar!("select run_id from engine.run_key where run_id = any ($1)", runs)
+        .fetch_all(conn)
+        .await
+}
+
+pub(crate) async fn insert_runs(conn: &mut PgConnection, runs: &[&NewRun]) -> sqlx::Result<()> {
+    let ids: Vec<Uuid> = runs.iter().map(|run| run.id).collect();
+    let workflows: Vec<String> = runs.iter().map(|run| run.workflow.to_owned()).collect();
+    let queues: Vec<String> = runs.iter().map(|run| run.queue.0.to_owned()).collect();
+    let delays: Vec<f64> = runs.iter().map(|run| run.after.as_secs_f64()).collect();
+    let inputs: Vec<Value> = runs.iter().map(|run| run.input.clone()).collect();
+    sqlx::query!(
+        "insert into engine.run (id, workflow, queue, state, due_at, input)
+         select id, workflow, queue, 'ready', now() + delay * interval '1 second', input
+         from unnest($1::uuid[], $2::text[], $3::text[], $4::float8[], $5::jsonb[])
+              as new (id, workflow, queue, delay, input)
+         on conflict (id) do nothing",
+        &ids,
+        &workflows,
+        &queues,
+        &delays,
+        &inputs,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn insert_signals(conn: &mut PgConnection, signals: &[&NewSignal]) -> sqlx::Result<()> {
+    let runs: Vec<Uuid> = signals.iter().map(|signal| signal.run).collect();
+    let names: Vec<String> = signals.iter().map(|signal| signal.name.to_owned()).collect();
+    let keys: Vec<String> = signals.iter().map(|signal| signal.key.clone()).collect();
+    let payloads: Vec<Value> = signals.iter().map(|signal| signal.payload.clone()).collect();
+    sqlx::query!(
+        "insert into engine.signal (run_id, name, key, payload)
+         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[])
+         on conflict do nothing",
+        &runs,
+        &names,
+        &keys,
+        &payloads,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn insert_journal(
+    conn: &mut PgConnection,
+    runs: &[Uuid],
+    seqs: &[i32],
+    epochs: &[i64],
+    events: &[Value],
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into engine.journal (run_id, seq, epoch, events)
+         select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::jsonb[])",
+        runs,
+        seqs,
+        epochs,
+        events,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// For runs that want to wait: the first signal of that name after the last one they received, where there is one.
+pub(crate) async fn waiting_signals(
+    conn: &mut PgConnection,
+    runs: &[Uuid],
+    names: &[String],
+    after: &[i64],
+) -> sqlx::Result<Vec<SignalRow>> {
+    sqlx::query_as!(
+        SignalRow,
+        r#"select distinct on (s.run_id) s.run_id, s.name, s.n, s.payload
+           from unnest($1::uuid[], $2::text[], $3::bigint[]) as w (run_id, name, after)
+           join engine.signal s on s.run_id = w.run_id and s.name = w.name and s.n > w.after
+           order by s.run_id, s.n"#,
+        runs,
+        names,
+        after,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Runs that let go of their lease to be looked at again later, as parallel columns.
+#[derive(Debug, Default)]
+pub(crate) struct Parked {
+    pub ids: Vec<Uuid>,
+    pub states: Vec<String>,
+    pub queues: Vec<String>,
+    /// In seconds; infinite for a failed run, which is due no more.
+    pub delays: Vec<f64>,
+    pub signals: Vec<Option<String>>,
+    pub attempts: Vec<i32>,
+    pub errors: Vec<Option<String>>,
+    pub died: Vec<bool>,
+}
+
+pub(crate) async fn park(conn: &mut PgConnection, parked: &Parked) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update engine.run r
+         set state = p.state, queue = p.queue, owner = null, waits_for = p.signal, attempt = p.attempt,
+             last_error = coalesce(p.error, r.last_error), deaths = case when p.died then r.deaths + 1 else 0 end,
+             due_at = case when p.delay = 'infinity' then 'infinity'
+                           else clock_timestamp() + p.delay * interval '1 second' end
+         from unnest($1::uuid[], $2::text[], $3::text[], $4::float8[], $5::text[], $6::int[], $7::text[], $8::bool[])
+              as p (id, state, queue, delay, signal, attempt, error, died)
+         where r.id = p.id",
+        &parked.ids,
+        &parked.states,
+        &parked.queues,
+        &parked.delays,
+        &parked.signals as &[Option<String>],
+        &parked.attempts,
+        &parked.errors as &[Option<String>],
+        &parked.died,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn wake_waiting(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update engine.run set state = 'ready', waits_for = null, due_at = now() where id = any ($1) and state = 'waiting'",
+        ids,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn finish(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
+    sqlx::query!("delete from engine.run where id = any ($1)", ids)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn notify(conn: &mut PgConnection, queues: &[String]) -> sqlx::Result<()> {
+    sqlx::query!(
+        "select pg_notify($1, queue) from unnest($2::text[]) as q (queue)",
+        WAKE_CHANNEL,
+        queues
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn make_partitions(conn: &mut PgConnection, days_ahead: i32) -> sqlx::Result<()> {
+    sqlx::query!("select engine.make_partitions($1)", days_ahead)
+        .execute(conn)
+        .await?;
+    Ok(())
+}

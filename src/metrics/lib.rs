@@ -1,1 +1,0 @@
-//! Counters and timings behind one small interface.
