@@ -1,0 +1,336 @@
+//! One property a test.
+
+use herald_engine::{Error, NewRun, Submission};
+use uuid::Uuid;
+
+use super::toy::{Ending, Errand, Note, Toys, Unknown};
+
+#[tokio::test]
+async fn a_run_plays_to_its_end_and_each_step_happens_once() {
+    let toys = Toys::new().await;
+    let _worker = toys.worker();
+    let run = toys.start(&Errand::simple()).await;
+    toys.until(run, "waiting").await;
+    toys.answer(run, "a", "hello").await;
+    toys.until(run, "over").await;
+    assert_eq!(toys.notes(run).await, ["first yes 0", "answer hello, second yes 0"]);
+    assert_eq!(
+        (toys.world.calls(run, "first"), toys.world.calls(run, "second")),
+        (1, 1)
+    );
+    assert_eq!(
+        toys.events(run).await,
+        [
+            "intent",
+            "done",
+            "committed",
+            "waiting",
+            "received",
+            "intent",
+            "done",
+            "committed",
+            "finished"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_start_and_its_business_row_commit_together_or_not_at_all() {
+    let toys = Toys::new().await;
+    let run = Uuid::now_v7();
+    let start = NewRun::of(&Errand::simple()).unwrap().with_id(run);
+    let good = Uuid::now_v7();
+    let bad = Submission::new().effect(Note::new(run, "bad")).start(start);
+    let other = Submission::new().effect(Note::new(good, "good"));
+    let (refused, accepted) = tokio::join!(toys.client.submit(bad), toys.client.submit(other));
+    assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
+    assert!(toys.row(run).await.is_none());
+    accepted.unwrap();
+    assert_eq!(
+        toys.notes(good).await,
+        ["good"],
+        "a refused submission takes nothing else down"
+    );
+}
+
+#[tokio::test]
+async fn a_signal_before_the_wait_twice_and_after_the_end_is_kept_and_received_once() {
+    let toys = Toys::new().await;
+    let run = toys.start(&Errand::simple()).await;
+    toys.answer(run, "a", "early").await;
+    toys.answer(run, "a", "again").await;
+    let _worker = toys.worker();
+    toys.until(run, "over").await;
+    toys.answer(run, "b", "late").await;
+    assert_eq!(toys.notes(run).await, ["first yes 0", "answer early, second yes 0"]);
+    let kept: i64 = sqlx::query_scalar("select count(*) from engine.signal where run_id = $1")
+        .bind(run)
+        .fetch_one(&*toys.database)
+        .await
+        .unwrap();
+    assert_eq!(kept, 2);
+}
+
+#[tokio::test]
+async fn a_wait_ends_when_its_patience_ends() {
+    let toys = Toys::new().await;
+    let _worker = toys.worker();
+    let run = toys
+        .start(&Errand {
+            patience_ms: 100,
+            ..Errand::simple()
+        })
+        .await;
+    toys.until(run, "over").await;
+    assert_eq!(toys.notes(run).await, ["first yes 0", "answer none, second yes 0"]);
+    assert!(toys.events(run).await.contains(&"timed_out".to_owned()));
+}
+
+#[tokio::test]
+async fn a_failed_attempt_is_persisted_with_its_number_its_reason_and_its_next_time() {
+    let toys = Toys::new().await;
+    toys.world.when("first", 0, Ending::Again);
+    toys.world.when("first", 1, Ending::Again);
+    let worker = toys.worker();
+    let run = toys.start(&Errand::simple()).await;
+    // The first repetition is immediate, the second an hour away.
+    toys.until(run, "sleeping").await;
+    crate::harness::eventually("two attempts have failed", || async {
+        (toys.row(run).await? == ("sleeping".to_owned(), 2, Some("busy".to_owned()))).then_some(())
+    })
+    .await;
+    worker.abort();
+    let _next = toys.worker();
+    let due_in_minutes: f64 =
+        sqlx::query_scalar("select (extract(epoch from due_at - now()) / 60)::float8 from engine.run where id = $1")
+            .bind(run)
+            .fetch_one(&*toys.database)
+            .await
+            .unwrap();
+    assert!((59.0..=60.0).contains(&due_in_minutes), "{due_in_minutes}");
+    assert_eq!(toys.world.calls(run, "first"), 2);
+    sqlx::query("update engine.run set due_at = now() where id = $1")
+        .bind(run)
+        .execute(&*toys.database)
+        .await
+        .unwrap();
+    toys.until(run, "waiting").await;
+    assert_eq!(toys.world.calls(run, "first"), 3);
+}
+
+#[tokio::test]
+async fn attempts_are_bounded_and_exhaustion_is_a_state_with_a_reason() {
+    let toys = Toys::new().await;
+    for n in 0..3 {
+        toys.world.when("first", n, Ending::Again);
+    }
+    let _worker = toys.worker();
+    let run = toys.start(&Errand::simple()).await;
+    for _ in 0..3 {
+        toys.world.called().await;
+        sqlx::query("update engine.run set due_at = now() where state = 'sleeping'")
+            .execute(&*toys.database)
+            .await
+            .unwrap();
+        crate::harness::eventually("the run goes on", || async {
+            sqlx::query("update engine.run set due_at = now() where state = 'sleeping'")
+                .execute(&*toys.database)
+                .await
+                .unwrap();
+            (toys.row(run).await.is_none_or(|row| row.0 != "sleeping")).then_some(())
+        })
+        .await;
+    }
+    toys.until(run, "failed").await;
+    let (_, _, why) = toys.row(run).await.unwrap();
+    assert_eq!(why.as_deref(), Some("first: gave up after 3 attempts: busy"));
+    assert_eq!(toys.world.calls(run, "first"), 3);
+}
+
+#[tokio::test]
+async fn a_permanent_refusal_is_not_repeated() {
+    let toys = Toys::new().await;
+    toys.world.when("first", 0, Ending::Never);
+    let _worker = toys.worker();
+    let run = toys.start(&Errand::simple()).await;
+    toys.until(run, "failed").await;
+    assert_eq!(
+        toys.row(run).await.unwrap().2.as_deref(),
+        Some("first: refused for ever")
+    );
+    assert_eq!(toys.world.calls(run, "first"), 1);
+}
+
+/// Starts a run whose first call hangs, and kills the worker in the middle of it.
+async fn killed_in_the_call(errand: &Errand) -> (Toys, Uuid) {
+    let toys = Toys::new().await;
+    toys.world.when("first", 0, Ending::Hang);
+    let worker = toys.worker();
+    let run = toys.start(errand).await;
+    toys.world.called().await;
+    worker.abort();
+    let _ = worker.await;
+    (toys, run)
+}
+
+#[tokio::test]
+async fn an_attempt_cut_off_by_death_is_repeated_only_on_record() {
+    let (toys, run) = killed_in_the_call(&Errand {
+        on_unknown: Unknown::Await(300),
+        ..Errand::simple()
+    })
+    .await;
+    let _next = toys.worker();
+    crate::harness::eventually("the call was repeated", || async {
+        (toys.world.calls(run, "first") == 2).then_some(())
+    })
+    .await;
+    toys.until(run, "waiting").await;
+    let events = toys.events(run).await;
+    assert_eq!(events[..5], ["intent", "failed", "waiting", "resent", "intent"]);
+    toys.answer(run, "a", "hello").await;
+    toys.until(run, "over").await;
+    assert_eq!(toys.notes(run).await, ["first yes 1", "answer hello, second yes 0"]);
+}
+
+#[tokio::test]
+async fn an_attempt_cut_off_by_death_is_not_repeated_when_a_signal_proves_it() {
+    let (toys, run) = killed_in_the_call(&Errand {
+        on_unknown: Unknown::Await(600_000),
+        ..Errand::simple()
+    })
+    .await;
+    toys.answer(run, "a", "it came").await;
+    let _next = toys.worker();
+    toys.until(run, "over").await;
+    assert_eq!(toys.world.calls(run, "first"), 1);
+    assert_eq!(toys.notes(run).await, ["first unseen", "answer it came, second yes 0"]);
+    assert!(toys.events(run).await.contains(&"confirmed".to_owned()));
+}
+
+#[tokio::test]
+async fn an_attempt_of_unknown_outcome_is_given_up_where_the_policy_says_so() {
+    let (toys, run) = killed_in_the_call(&Errand {
+        on_unknown: Unknown::GiveUp,
+        ..Errand::simple()
+    })
+    .await;
+    let _next = toys.worker();
+    toys.until(run, "failed").await;
+    assert_eq!(toys.world.calls(run, "first"), 1);
+}
+
+#[tokio::test]
+async fn a_call_without_an_answer_waits_for_its_proof_before_it_is_repeated() {
+    let toys = Toys::new().await;
+    toys.world.when("first", 0, Ending::Unknown);
+    let _worker = toys.worker();
+    let run = toys
+        .start(&Errand {
+            on_unknown: Unknown::Await(600_000),
+            ..Errand::simple()
+        })
+        .await;
+    toys.until(run, "waiting").await;
+    toys.answer(run, "a", "it came").await;
+    toys.until(run, "over").await;
+    assert_eq!(toys.world.calls(run, "first"), 1);
+}
+
+#[tokio::test]
+async fn a_worker_that_lost_its_lease_changes_nothing() {
+    let toys = Toys::new().await;
+    toys.world.when("first", 0, Ending::Hang);
+    let _zombie = toys.worker();
+    let run = toys.start(&Errand::simple()).await;
+    toys.world.called().await;
+    // Somebody else holds the run from here on.
+    sqlx::query("update engine.run set epoch = epoch + 1, due_at = now() + interval '1 hour' where id = $1")
+        .bind(run)
+        .execute(&*toys.database)
+        .await
+        .unwrap();
+    toys.world.let_go();
+    sqlx::query("update engine.run set due_at = now() where id = $1")
+        .bind(run)
+        .execute(&*toys.database)
+        .await
+        .unwrap();
+    toys.until(run, "waiting").await;
+    toys.answer(run, "a", "hello").await;
+    toys.until(run, "over").await;
+    assert_eq!(toys.notes(run).await, ["first yes 1", "answer hello, second yes 0"]);
+    let by_the_zombie: Vec<String> = sqlx::query_scalar(
+        "select e ->> 'event' from engine.journal, jsonb_array_elements(events) e where run_id = $1 and epoch = 1",
+    )
+    .bind(run)
+    .fetch_all(&*toys.database)
+    .await
+    .unwrap();
+    assert_eq!(by_the_zombie, ["intent"]);
+}
+
+#[tokio::test]
+async fn a_run_whose_worker_dies_again_and_again_is_set_aside() {
+    let toys = Toys::new().await;
+    for n in 0..9 {
+        toys.world.when("first", n, Ending::Panic);
+    }
+    let _worker = toys.worker();
+    let run = toys.start(&Errand::simple()).await;
+    crate::harness::eventually("the run is set aside", || async {
+        sqlx::query("update engine.run set due_at = now() where state = 'sleeping'")
+            .execute(&*toys.database)
+            .await
+            .unwrap();
+        (toys.row(run).await?.0 == "failed").then_some(())
+    })
+    .await;
+    assert_eq!(
+        toys.row(run).await.unwrap().2.as_deref(),
+        Some("its worker died 3 times in a row")
+    );
+    let healthy = toys.start(&Errand::simple()).await;
+    assert_ne!(healthy, run);
+}
+
+#[tokio::test]
+async fn what_no_worker_can_read_is_kept_with_a_reason() {
+    let toys = Toys::new().await;
+    let (unknown, unreadable) = (Uuid::now_v7(), Uuid::now_v7());
+    for (run, workflow) in [(unknown, "from_the_future"), (unreadable, "errand")] {
+        sqlx::query(
+            "insert into engine.run (id, workflow, queue, state, due_at, input)
+             values ($1, $2, 'toys', 'ready', now(), '[7]')",
+        )
+        .bind(run)
+        .bind(workflow)
+        .execute(&*toys.database)
+        .await
+        .unwrap();
+    }
+    let _worker = toys.worker();
+    toys.until(unknown, "failed").await;
+    toys.until(unreadable, "failed").await;
+    let why = toys.row(unknown).await.unwrap().2;
+    assert_eq!(why.as_deref(), Some("no workflow of this name is known here"));
+    let good = toys.start(&Errand::simple()).await;
+    toys.until(good, "waiting").await;
+}
+
+#[tokio::test]
+async fn a_key_starts_one_run_however_often_it_is_used() {
+    let toys = Toys::new().await;
+    let start = || Submission::new().start(NewRun::of(&Errand::simple()).unwrap().once("only"));
+    let starts = futures::future::join_all((0..20).map(|_| toys.client.submit(start()))).await;
+    let new = starts
+        .into_iter()
+        .filter(|submitted| submitted.as_ref().unwrap().duplicates.is_empty())
+        .count();
+    assert_eq!(new, 1);
+    let runs: i64 = sqlx::query_scalar("select count(*) from engine.run")
+        .fetch_one(&*toys.database)
+        .await
+        .unwrap();
+    assert_eq!(runs, 1);
+}

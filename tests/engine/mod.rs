@@ -1,0 +1,5 @@
+//! The engine's guarantees, each by name, on a toy workflow.
+
+mod toy;
+
+mod guarantees;

@@ -1,0 +1,337 @@
+//! A toy workflow and the world that it calls: every call is counted, and a test decides how each one ends.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use herald_engine::{
+    AttemptError, Backoff, BatchLimits, Client, Effect, EffectResult, Failure, NewRun, NewSignal, OnUnknown, Prepared,
+    Queue, Registry, RetryPolicy, Run, Signal, Submission, Worker, WorkerSettings, Workflow,
+};
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+use tokio::{sync::Notify, task::JoinHandle};
+use uuid::Uuid;
+
+use crate::harness::{Database, database, eventually};
+
+pub const QUEUE: Queue = Queue("toys");
+const SECOND_QUEUE: Queue = Queue("answers");
+
+/// Calls out, writes, waits for an answer, calls out again, writes.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Errand {
+    pub patience_ms: u64,
+    pub on_unknown: Unknown,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub enum Unknown {
+    Repeat,
+    GiveUp,
+    /// For this many milliseconds.
+    Await(u64),
+}
+
+impl Errand {
+    pub fn simple() -> Self {
+        Self {
+            patience_ms: 600_000,
+            on_unknown: Unknown::Repeat,
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Answer(pub String);
+
+impl Signal for Answer {
+    const NAME: &'static str = "answer";
+    const QUEUE: Queue = SECOND_QUEUE;
+}
+
+impl Workflow for Errand {
+    type Tools = World;
+    const NAME: &'static str = "errand";
+    const QUEUE: Queue = QUEUE;
+
+    async fn run(self, run: &mut Run, world: &World) -> Result<(), Failure> {
+        let policy = self.policy();
+        let id = run.id();
+        let first = run
+            .attempt("first", &policy, |past| world.prepare("first", id, past.len()))
+            .await?;
+        run.commit(
+            "noted",
+            Note::new(id, &format!("first {}", first.answer.as_deref().unwrap_or("unseen"))),
+        )?;
+        let answer = run.wait_for::<Answer>(Duration::from_millis(self.patience_ms)).await?;
+        let second = run
+            .attempt("second", &policy, |past| world.prepare("second", id, past.len()))
+            .await?;
+        let told = answer.map_or("none".to_owned(), |answer| answer.0);
+        run.commit(
+            "ended",
+            Note::new(
+                id,
+                &format!("answer {told}, second {}", second.answer.as_deref().unwrap_or("unseen")),
+            ),
+        )
+    }
+}
+
+impl Errand {
+    fn policy(&self) -> RetryPolicy {
+        let on_unknown = match self.on_unknown {
+            Unknown::Repeat => OnUnknown::Repeat,
+            Unknown::GiveUp => OnUnknown::GiveUp,
+            Unknown::Await(ms) => OnUnknown::AwaitThenRepeat {
+                signal: Answer::NAME,
+                patience: Duration::from_millis(ms),
+                queue: SECOND_QUEUE,
+            },
+        };
+        let backoff = Backoff {
+            first: Duration::ZERO,
+            then: Duration::from_secs(3600),
+            jitter: 0.0,
+        };
+        RetryPolicy {
+            attempts: 3,
+            backoff,
+            queue: QUEUE,
+            on_unknown,
+        }
+    }
+}
+
+/// A row in the test's own table.
+pub struct Note {
+    run: Uuid,
+    words: String,
+}
+
+impl Note {
+    pub fn new(run: Uuid, words: &str) -> Self {
+        Self {
+            run,
+            words: words.to_owned(),
+        }
+    }
+}
+
+impl Effect for Note {
+    async fn apply(batch: &[&Self], conn: &mut PgConnection) -> EffectResult {
+        let runs: Vec<Uuid> = batch.iter().map(|note| note.run).collect();
+        let words: Vec<String> = batch.iter().map(|note| note.words.clone()).collect();
+        sqlx::query("insert into note (run, words) select * from unnest($1::uuid[], $2::text[])")
+            .bind(runs)
+            .bind(words)
+            .execute(conn)
+            .await?;
+        Ok(())
+    }
+}
+
+/// How a call ends.
+#[derive(Debug, Clone)]
+pub enum Ending {
+    Yes,
+    Again,
+    Never,
+    Unknown,
+    Panic,
+    /// It waits for [`World::let_go`]; the world has counted it by then.
+    Hang,
+}
+
+/// Cheap to clone.
+#[derive(Clone, Default)]
+pub struct World(Arc<Inside>);
+
+#[derive(Default)]
+struct Inside {
+    calls: Mutex<Vec<(Uuid, &'static str)>>,
+    endings: Mutex<HashMap<(&'static str, usize), Ending>>,
+    called: Notify,
+    go: Notify,
+}
+
+impl World {
+    /// The `n`th call (from 0) of this step ends so; calls that nothing is said of end well.
+    pub fn when(&self, step: &'static str, n: usize, ending: Ending) {
+        self.0.endings.lock().unwrap().insert((step, n), ending);
+    }
+
+    pub fn calls(&self, run: Uuid, step: &str) -> usize {
+        self.0
+            .calls
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|call| call.0 == run && call.1 == step)
+            .count()
+    }
+
+    /// Resolves when another call has come in.
+    pub async fn called(&self) {
+        self.0.called.notified().await;
+    }
+
+    pub fn let_go(&self) {
+        self.0.go.notify_waiters();
+    }
+
+    async fn prepare(
+        &self,
+        step: &'static str,
+        run: Uuid,
+        past: usize,
+    ) -> Result<Prepared<'_, String, String>, AttemptError> {
+        Ok(Prepared::Call {
+            plan: format!("plan {past}"),
+            call: self.call(step, run).boxed(),
+        })
+    }
+
+    fn call(&self, step: &'static str, run: Uuid) -> BoxFuture<'_, Result<String, AttemptError>> {
+        async move {
+            let n = self.calls(run, step);
+            self.0.calls.lock().unwrap().push((run, step));
+            self.0.called.notify_one();
+            let ending = self
+                .0
+                .endings
+                .lock()
+                .unwrap()
+                .get(&(step, n))
+                .cloned()
+                .unwrap_or(Ending::Yes);
+            match ending {
+                Ending::Yes => Ok(format!("yes {n}")),
+                Ending::Again => Err(AttemptError::again("busy")),
+                Ending::Never => Err(AttemptError::never("refused for ever")),
+                Ending::Unknown => Err(AttemptError::unknown("no answer")),
+                Ending::Panic => panic!("the toy broke"),
+                Ending::Hang => {
+                    self.0.go.notified().await;
+                    Ok(format!("late {n}"))
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+/// A database, a client, and workers to come and go.
+pub struct Toys {
+    pub database: Database,
+    pub client: Client,
+    pub world: World,
+}
+
+impl Toys {
+    pub async fn new() -> Self {
+        let database = database().await;
+        sqlx::query("create table note (run uuid not null, words text not null check (words <> 'bad'))")
+            .execute(&*database)
+            .await
+            .unwrap();
+        let client = Client::new(database.clone(), BatchLimits::default());
+        Self {
+            database,
+            client,
+            world: World::default(),
+        }
+    }
+
+    /// A worker with short leases. Aborting the task is its sudden death.
+    pub fn worker(&self) -> JoinHandle<()> {
+        let settings = WorkerSettings {
+            lease: Duration::from_secs(1),
+            deaths: 2,
+            concurrency: 8,
+            ..WorkerSettings::default()
+        };
+        let registry = Registry::new(self.world.clone()).add::<Errand>();
+        let pool = (*self.database).clone();
+        tokio::spawn(async move {
+            // A runtime of its own dies with everything that runs in it.
+            let (_alive, dead) = std::sync::mpsc::channel::<()>();
+            tokio::task::spawn_blocking(move || {
+                let runtime = tokio::runtime::Builder::new_multi_thread()
+                    .worker_threads(1)
+                    .enable_all()
+                    .build()
+                    .unwrap();
+                runtime.spawn(async move {
+                    let client = Client::new(pool.clone(), BatchLimits::default());
+                    let worker = Worker {
+                        pool,
+                        client,
+                        queues: vec![QUEUE, SECOND_QUEUE],
+                        settings,
+                    };
+                    worker.run(registry, std::future::pending()).await.unwrap();
+                });
+                let _ = dead.recv();
+                runtime.shutdown_background();
+            });
+            std::future::pending().await
+        })
+    }
+
+    pub async fn start(&self, errand: &Errand) -> Uuid {
+        let run = Uuid::now_v7();
+        self.client
+            .submit(Submission::new().start(NewRun::of(errand).unwrap().with_id(run)))
+            .await
+            .unwrap();
+        run
+    }
+
+    pub async fn answer(&self, run: Uuid, key: &str, words: &str) {
+        let signal = NewSignal::to(run, key, &Answer(words.to_owned())).unwrap();
+        self.client.submit(Submission::new().signal(signal)).await.unwrap();
+    }
+
+    pub async fn notes(&self, run: Uuid) -> Vec<String> {
+        sqlx::query_scalar("select words from note where run = $1")
+            .bind(run)
+            .fetch_all(&*self.database)
+            .await
+            .unwrap()
+    }
+
+    /// State, attempt, last error; nothing when the run has ended.
+    pub async fn row(&self, run: Uuid) -> Option<(String, i32, Option<String>)> {
+        sqlx::query_as("select state, attempt, last_error from engine.run where id = $1")
+            .bind(run)
+            .fetch_optional(&*self.database)
+            .await
+            .unwrap()
+    }
+
+    pub async fn until(&self, run: Uuid, state: &str) {
+        eventually(&format!("the run is {state}"), || async {
+            let row = self.row(run).await;
+            (row.as_ref().map_or("over", |row| &row.0) == state).then_some(())
+        })
+        .await;
+    }
+
+    /// The kinds of events in the journal, in order.
+    pub async fn events(&self, run: Uuid) -> Vec<String> {
+        sqlx::query_scalar(
+            "select e ->> 'event' from engine.journal, jsonb_array_elements(events) with ordinality as x (e, n)
+             where run_id = $1 order by seq, n",
+        )
+        .bind(run)
+        .fetch_all(&*self.database)
+        .await
+        .unwrap()
+    }
+}
