@@ -1,6 +1,6 @@
 //! golden/providers.json against the real clients, and what the contract says beyond it: what may have been taken.
 
-mod server;
+pub mod server;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -44,7 +44,15 @@ fn sms_client(provider: &str, address: SocketAddr, receipts: Option<ReceiptUrl>)
     let (url, timeouts) = (format!("http://{address}/send"), timeouts());
     if provider == "mmg" {
         let api_key = "mmgkey".into();
-        SmsClient::Mmg(mmg::Client::new(mmg::Settings { url, api_key, receipts, timeouts }).unwrap())
+        SmsClient::Mmg(
+            mmg::Client::new(mmg::Settings {
+                url,
+                api_key,
+                receipts,
+                timeouts,
+            })
+            .unwrap(),
+        )
     } else {
         let settings = firetext::Settings {
             url,
@@ -124,7 +132,11 @@ async fn texts_go_out_as_recorded() {
         if recorded.is_null() || provider == "ses" {
             continue;
         }
-        let fields = if provider == "mmg" { &recorded["json"] } else { &recorded["form"] };
+        let fields = if provider == "mmg" {
+            &recorded["json"]
+        } else {
+            &recorded["form"]
+        };
         let field = |firetext: &str, mmg: &str| {
             let name = if provider == "mmg" { mmg } else { firetext };
             fields[name].as_str().unwrap().to_owned()
@@ -136,10 +148,14 @@ async fn texts_go_out_as_recorded() {
             reference: ID,
             international: fields["apiKey"] == "ftintkey",
         };
-        let receipts = case["name"].as_str().unwrap().contains("receipt url").then(|| ReceiptUrl {
-            url: RECEIPT_URL.into(),
-            credentials: Some(("user".into(), "pass".into())),
-        });
+        let receipts = case["name"]
+            .as_str()
+            .unwrap()
+            .contains("receipt url")
+            .then(|| ReceiptUrl {
+                url: RECEIPT_URL.into(),
+                credentials: Some(("user".into(), "pass".into())),
+            });
         let server = Server::start(Answer::success(provider)).await;
         let sent = sms_client(provider, server.address, receipts).send(&text).await;
         assert!(sent.is_ok(), "{sent:?}");
@@ -196,7 +212,12 @@ async fn emails_say_the_same_as_recorded() {
         let server = Server::start(Answer::success("ses")).await;
         let sent = ses_client(server.address).await.send(&email).await.unwrap();
         assert_eq!(sent.reference.as_deref(), Some("ses-1"));
-        assert_eq!(facts(&server.requests()[0]), recorded_facts(recorded, &email), "{}", case["name"]);
+        assert_eq!(
+            facts(&server.requests()[0]),
+            recorded_facts(recorded, &email),
+            "{}",
+            case["name"]
+        );
         compared += 1;
     }
     assert_eq!(compared, 6);
@@ -361,7 +382,9 @@ async fn what_never_left_is_refused() {
 
 #[tokio::test]
 async fn a_provider_that_is_too_busy_throttles() {
-    let wait = |seconds| Outcome::Throttled { after: Some(Duration::from_secs(seconds)) };
+    let wait = |seconds| Outcome::Throttled {
+        after: Some(Duration::from_secs(seconds)),
+    };
     for (status, headers, expected) in [
         (429, "", Outcome::Throttled { after: None }),
         (429, "Retry-After: 7\r\n", wait(7)),
@@ -385,16 +408,28 @@ async fn a_provider_that_is_too_busy_throttles() {
 async fn ses_errors_are_told_apart_without_repeating_addresses() {
     let throttled = Outcome::Throttled { after: None };
     for (status, code, message, expected) in [
-        (400, "InvalidParameterValue", "Local address contains control: jo@x", Outcome::Never),
+        (
+            400,
+            "InvalidParameterValue",
+            "Local address contains control: jo@x",
+            Outcome::Never,
+        ),
         (400, "Throttling", "Maximum sending rate exceeded.", throttled),
         (454, "Throttling", "Daily message quota exceeded.", Outcome::Refused),
-        (400, "MessageRejected", "Email address is not verified: jo@x", Outcome::Refused),
+        (
+            400,
+            "MessageRejected",
+            "Email address is not verified: jo@x",
+            Outcome::Refused,
+        ),
         (400, "MailFromDomainNotVerifiedException", "x", Outcome::Refused),
         (403, "SignatureDoesNotMatch", "x", Outcome::Refused),
         (500, "InternalFailure", "x", Outcome::Refused),
         (503, "ServiceUnavailable", "x", Outcome::Refused),
     ] {
-        let error = outcome("ses", Answer::text(status, &xml_error(code, message))).await.unwrap_err();
+        let error = outcome("ses", Answer::text(status, &xml_error(code, message)))
+            .await
+            .unwrap_err();
         assert_eq!((error.outcome, error.status), (expected, Some(status)), "{code}");
         assert!(!error.reason.contains('@'), "{error:?}");
         assert_eq!(error.reason.contains("quota"), message.contains("quota"));

@@ -49,9 +49,7 @@ fn receipts_change_statuses_as_recorded() {
         match (outcome, exception) {
             (Ok(()), None) => agreed += 1,
             (Err(_), Some(_)) => {}
-            (Ok(()), Some(_)) => {
-                differences.push(format!("{number}: agrees, so it is no exception"))
-            }
+            (Ok(()), Some(_)) => differences.push(format!("{number}: agrees, so it is no exception")),
             (Err(why), None) => differences.push(format!("{number} {}: {why}", case["group"])),
         }
     }
@@ -61,11 +59,7 @@ fn receipts_change_statuses_as_recorded() {
 
 fn play(case: &Value) -> Result<(), String> {
     let mut notification = Notification {
-        status: case["notification"]["status"]
-            .as_str()
-            .unwrap()
-            .parse()
-            .unwrap(),
+        status: case["notification"]["status"].as_str().unwrap().parse().unwrap(),
         sent_by: case["notification"]["sent_by"].as_str().map(str::to_owned),
         complaints: Vec::new(),
     };
@@ -108,11 +102,7 @@ fn sms_step(provider: &str, step: &Value, notification: &mut Notification) -> Re
         .as_str()
         .and_then(|t| t.strip_prefix("failed: ClientException: "))
     {
-        expect(
-            "error",
-            &json!(receipt.unknown_status_error()),
-            &json!(recorded),
-        )?;
+        expect("error", &json!(receipt.unknown_status_error()), &json!(recorded))?;
     }
     if notification_id == Some(ID) {
         apply(notification, &receipt);
@@ -122,9 +112,7 @@ fn sms_step(provider: &str, step: &Value, notification: &mut Notification) -> Re
 
 fn email_step(step: &Value, notification: &mut Notification) -> Result<(), String> {
     match ses::parse(sns_body(&step["callback"]).as_bytes()) {
-        Ok(Notice::Receipt {
-            reference, receipt, ..
-        }) if reference == REFERENCE => {
+        Ok(Notice::Receipt { reference, receipt, .. }) if reference == REFERENCE => {
             apply(notification, &receipt);
         }
         Ok(Notice::Complaint(complaint)) if complaint.reference == REFERENCE => {
@@ -146,11 +134,7 @@ fn email_step(step: &Value, notification: &mut Notification) -> Result<(), Strin
 }
 
 fn apply(notification: &mut Notification, receipt: &Receipt) {
-    if let Some(status) = decide(
-        notification.status,
-        notification.sent_by.as_deref(),
-        receipt,
-    ) {
+    if let Some(status) = decide(notification.status, notification.sent_by.as_deref(), receipt) {
         notification.status = status;
         notification
             .sent_by

@@ -5,6 +5,8 @@ pub mod email_address;
 pub mod markdown;
 pub mod personalisation;
 pub mod phone;
+pub mod receipt;
 pub mod sms;
+pub mod status;
 pub mod template;
 pub mod typography;

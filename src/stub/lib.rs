@@ -1,1 +1,106 @@
-//! The fake outside world for development and tests.
+//! The fake outside world for development and tests: Firetext, MMG and SES, and the phone and inbox behind them.
+//!
+//! | route | what |
+//! |---|---|
+//! | `POST /firetext`, `POST /mmg` | take a text as the real firms do, and post receipts afterwards |
+//! | `POST /ses`, `POST /` | SendRawEmail and SendEmail of SES as the AWS SDK calls them, and SNS notices afterwards |
+//! | `GET /phone`, `DELETE /phone`, `GET /phone/count` | what arrived, in order; `?reference=` filters |
+//! | `GET`, `PUT`, `DELETE /faults/{firetext,mmg,ses}` | how to fail: see [`faults::Fault`] |
+//! | `GET /receipts` | counts of receipts: waiting, attempts, posted, refused, given up |
+//! | `GET /` | ok |
+
+mod answer;
+pub mod faults;
+mod phone;
+mod receipts;
+mod server;
+mod ses;
+mod sms;
+
+use std::future::Future;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use herald_message::receipt::Provider;
+use tokio::net::TcpListener;
+
+use crate::faults::Faults;
+use crate::phone::Phone;
+use crate::receipts::Receipts;
+
+/// SES takes 10 MB, which base64 makes larger.
+const LONGEST_REQUEST: usize = 16 * 1024 * 1024;
+
+/// How the fake world behaves while nobody asks it to fail.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Base URL of Herald's API: receipts go to `{api_url}/notifications/…` unless the request names a URL itself.
+    pub api_url: Option<String>,
+    /// A receipt is posted after a time drawn evenly from this range.
+    pub receipt_delay: RangeInclusive<Duration>,
+    /// Receipts under way at the same time.
+    pub receipt_connections: usize,
+    /// For how long a receipt that nobody takes is tried again.
+    pub receipt_patience: Duration,
+    /// Messages that the phone keeps: the newest ones. Each takes some 500 bytes.
+    pub phone_capacity: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            api_url: None,
+            receipt_delay: Duration::from_millis(100)..=Duration::from_secs(1),
+            receipt_connections: 32,
+            receipt_patience: Duration::from_secs(300),
+            phone_capacity: 1_000_000,
+        }
+    }
+}
+
+/// What all handlers share.
+struct World {
+    faults: Faults,
+    phone: Phone,
+    receipts: Receipts,
+}
+
+/// Serves until `shutdown` ends; then connections are cut and receipts that wait are forgotten.
+pub async fn serve(listener: TcpListener, settings: Settings, shutdown: impl Future) {
+    let world = Arc::new(World {
+        faults: Faults::default(),
+        phone: Phone::new(settings.phone_capacity),
+        receipts: Receipts::new(&settings),
+    });
+    let router = router(Arc::clone(&world));
+    tokio::select! {
+        never = server::run(listener, router) => match never {},
+        _ = shutdown => {}
+    }
+    world.receipts.forget();
+}
+
+fn router(world: Arc<World>) -> Router {
+    Router::new()
+        .route("/firetext", post(sms::firetext))
+        .route("/mmg", post(sms::mmg))
+        .route("/ses", post(ses::call))
+        .route("/ses/", post(ses::call))
+        .route("/", get(|| async { "ok" }).post(ses::call))
+        .route("/phone", get(phone::list).delete(phone::empty))
+        .route("/phone/count", get(phone::count))
+        .route(
+            "/faults/{provider}",
+            get(faults::show).put(faults::set).delete(faults::clear),
+        )
+        .route("/receipts", get(receipts::show))
+        .layer(DefaultBodyLimit::max(LONGEST_REQUEST))
+        .with_state(world)
+}
+
+/// The providers that are played here.
+const PROVIDERS: [Provider; 3] = [Provider::Firetext, Provider::Mmg, Provider::Ses];

@@ -72,7 +72,10 @@ pub struct Server {
 
 impl Server {
     pub async fn start(answer: Answer) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), answer)
+    }
+
+    pub fn start_on(listener: TcpListener, answer: Answer) -> Self {
         let address = listener.local_addr().unwrap();
         let requests = Arc::default();
         let noted = Arc::clone(&requests);
@@ -95,7 +98,12 @@ async fn serve(mut stream: TcpStream, answer: Answer, requests: Arc<Mutex<Vec<Re
     };
     requests.lock().unwrap().push(request);
     match answer {
-        Answer::Http { status, headers, body, truncate } => {
+        Answer::Http {
+            status,
+            headers,
+            body,
+            truncate,
+        } => {
             let length = body.len() + if truncate { 10 } else { 0 };
             let head = format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {length}\r\n\r\n{body}");
             let _ = stream.write_all(head.as_bytes()).await;
@@ -119,7 +127,10 @@ async fn read(stream: &mut TcpStream) -> Option<Request> {
             continue;
         };
         let head = String::from_utf8(data[..end].to_vec()).unwrap();
-        let request = Request { head, body: data[end + 4..].to_vec() };
+        let request = Request {
+            head,
+            body: data[end + 4..].to_vec(),
+        };
         let length: usize = request.header("content-length").map_or(0, |text| text.parse().unwrap());
         if request.body.len() >= length {
             return Some(request);
@@ -151,5 +162,9 @@ pub async fn full_backlog() -> FullBacklog {
     {
         waiting.push(stream);
     }
-    FullBacklog { address, _listener: listener, _waiting: waiting }
+    FullBacklog {
+        address,
+        _listener: listener,
+        _waiting: waiting,
+    }
 }

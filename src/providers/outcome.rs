@@ -1,0 +1,92 @@
+//! What became of a send, and the one table that classifies it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The provider took the message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The id that receipts will name, where it is not our own (SES: MessageId).
+    pub reference: Option<String>,
+    /// From the call to the end of the answer.
+    pub elapsed: Duration,
+}
+
+/// What the caller may do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The provider surely did not take it: try again, perhaps elsewhere.
+    Refused,
+    /// We are too fast: try again, after the time that was asked for.
+    Throttled { after: Option<Duration> },
+    /// The same message will be refused for ever.
+    Never,
+    /// It may have been taken: wait for a receipt before sending again.
+    Unknown,
+}
+
+/// A send that did not end with the provider's yes. `reason` holds no personal data and may be shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{reason}")]
+pub struct SendError {
+    pub outcome: Outcome,
+    /// HTTP status; 504 for a timeout of ours; none when there was no response at all.
+    pub status: Option<u16>,
+    pub reason: String,
+}
+
+impl SendError {
+    pub(crate) fn new(outcome: Outcome, status: Option<u16>, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Self {
+            outcome,
+            status,
+            reason,
+        }
+    }
+
+    /// No answer in time. Before the request could leave, nothing can have been taken.
+    pub(crate) fn timeout(connected: bool) -> Self {
+        Self::new(sent_or_not(connected), Some(504), "Gateway timeout")
+    }
+
+    /// The connection failed or ended before an answer.
+    pub(crate) fn no_response(connected: bool) -> Self {
+        let reason = if connected {
+            "Request failed: no response"
+        } else {
+            "Request failed: could not connect"
+        };
+        Self::new(sent_or_not(connected), None, reason)
+    }
+
+    /// A 2xx whose body cannot be read or does not say yes or no.
+    pub(crate) fn unclear(status: u16, reason: &str) -> Self {
+        Self::new(Outcome::Unknown, Some(status), reason)
+    }
+
+    /// An answer other than 2xx. A gateway that lost its backend (502, 504) cannot know whether the backend took
+    /// the message; every other error is the provider's own word that it did not.
+    pub(crate) fn from_status(status: u16, retry_after: Option<Duration>) -> Self {
+        let (outcome, reason) = match status {
+            429 => (
+                Outcome::Throttled { after: retry_after },
+                "Request failed: too many requests".to_owned(),
+            ),
+            503 if retry_after.is_some() => (
+                Outcome::Throttled { after: retry_after },
+                "Request failed: service unavailable".to_owned(),
+            ),
+            502 => (Outcome::Unknown, "Request failed: bad gateway".to_owned()),
+            504 => (Outcome::Unknown, "Gateway timeout".to_owned()),
+            _ => (Outcome::Refused, format!("Request failed: status {status}")),
+        };
+        Self::new(outcome, Some(status), reason)
+    }
+}
+
+fn sent_or_not(connected: bool) -> Outcome {
+    if connected { Outcome::Unknown } else { Outcome::Refused }
+}

@@ -1,0 +1,209 @@
+//! Amazon SES through the AWS SDK (SendRawEmail, which alone allows unsubscribe headers in that API).
+//! The SDK's own retries are off: the engine owns them, and theirs would be blind.
+
+mod mime;
+
+use std::error::Error;
+use std::time::Instant;
+
+use aws_sdk_ses::config::retry::RetryConfig;
+use aws_sdk_ses::config::timeout::TimeoutConfig;
+use aws_sdk_ses::config::{BehaviorVersion, Credentials, Region, StalledStreamProtectionConfig};
+use aws_sdk_ses::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ses::operation::send_raw_email::SendRawEmailError;
+use aws_sdk_ses::primitives::Blob;
+use aws_sdk_ses::types::{MessageTag, RawMessage};
+use aws_smithy_http_client::tls::Provider::Rustls;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+
+use crate::{Accepted, Email, Outcome, Secret, SendError, SetupError, Timeouts, http};
+
+/// Name of the message tag with our notification id. Recipients do not see it; SES events and the stub do.
+pub const REFERENCE_TAG: &str = "notification_id";
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub region: String,
+    /// Where SES is, if not at AWS: a stub.
+    pub endpoint_url: Option<String>,
+    /// Fixed credentials. None: the SDK looks in its usual places (environment, profile, instance, container).
+    pub credentials: Option<AwsCredentials>,
+    pub timeouts: Timeouts,
+}
+
+#[derive(Clone, Debug)]
+pub struct AwsCredentials {
+    pub access_key_id: String,
+    pub secret_access_key: Secret,
+    pub session_token: Option<Secret>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Client {
+    ses: aws_sdk_ses::Client,
+}
+
+impl Client {
+    pub async fn new(settings: Settings) -> Result<Self, SetupError> {
+        let endpoint = settings.endpoint_url.as_deref();
+        let endpoint = endpoint
+            .map(|url| http::provider_url("the SES endpoint", url))
+            .transpose()?;
+        let connector = aws_smithy_http_client::Builder::new();
+        let connector = if endpoint.is_some_and(|url| url.scheme() == "http") {
+            // A stub: it must be reachable from a machine that has no certificates installed.
+            connector.build_http()
+        } else {
+            http::use_ring();
+            connector.tls_provider(Rustls(CryptoMode::Ring)).build_https()
+        };
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(settings.timeouts.connect)
+            .read_timeout(settings.timeouts.read)
+            .operation_timeout(settings.timeouts.total)
+            .build();
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .region(Region::new(settings.region))
+            .http_client(connector)
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts)
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        if let Some(credentials) = settings.credentials {
+            loader = loader.credentials_provider(Credentials::new(
+                credentials.access_key_id,
+                credentials.secret_access_key.expose(),
+                credentials.session_token.map(|token| token.expose().to_owned()),
+                None,
+                "settings",
+            ));
+        }
+        if let Some(url) = settings.endpoint_url {
+            loader = loader.endpoint_url(url);
+        }
+        Ok(Self {
+            ses: aws_sdk_ses::Client::new(&loader.load().await),
+        })
+    }
+
+    /// The text of `sent_by`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        "ses"
+    }
+
+    /// Sends once.
+    pub async fn send(&self, email: &Email) -> Result<Accepted, SendError> {
+        let started = Instant::now();
+        let message = mime::build(email)?;
+        let (Ok(raw), Ok(tag)) = (
+            RawMessage::builder().data(Blob::new(message.content)).build(),
+            MessageTag::builder()
+                .name(REFERENCE_TAG)
+                .value(email.reference.to_string())
+                .build(),
+        ) else {
+            return Err(SendError::new(
+                Outcome::Never,
+                None,
+                "Request failed: it cannot be built",
+            ));
+        };
+        let answer = self
+            .ses
+            .send_raw_email()
+            .source(message.from)
+            .destinations(message.to)
+            .raw_message(raw)
+            .tags(tag)
+            .send()
+            .await
+            .map_err(|error| classify(&error))?;
+        if answer.message_id.is_empty() {
+            return Err(SendError::unclear(200, "Invalid response: no MessageId"));
+        }
+        Ok(Accepted {
+            reference: Some(answer.message_id),
+            elapsed: started.elapsed(),
+        })
+    }
+}
+
+fn classify(error: &SdkError<SendRawEmailError>) -> SendError {
+    let classified = match error {
+        SdkError::ConstructionFailure(_) => {
+            SendError::new(Outcome::Refused, None, "Request failed: it could not be signed")
+        }
+        SdkError::TimeoutError(_) => SendError::timeout(true),
+        SdkError::DispatchFailure(failure) => {
+            let connected = failure
+                .as_connector_error()
+                .is_none_or(|error| !failed_to_connect(error));
+            if failure.is_timeout() {
+                SendError::timeout(connected)
+            } else {
+                SendError::no_response(connected)
+            }
+        }
+        SdkError::ResponseError(response) => unreadable(response.raw().status().as_u16()),
+        SdkError::ServiceError(service) => by_code(
+            service.raw().status().as_u16(),
+            error.code().unwrap_or_default(),
+            error.message().unwrap_or_default(),
+        ),
+        _ => SendError::no_response(true),
+    };
+    tracing::debug!(
+        provider = "ses",
+        status = classified.status,
+        reason = classified.reason,
+        "not sent"
+    );
+    classified
+}
+
+/// What SES said. Its messages repeat addresses, so that they serve for a decision here and go no further.
+fn by_code(status: u16, code: &str, message: &str) -> SendError {
+    let message = message.to_ascii_lowercase();
+    match code {
+        "InvalidParameterValue" | "ValidationError" => {
+            SendError::new(Outcome::Never, Some(status), format!("Request refused: {code}"))
+        }
+        _ if message.contains("daily message quota exceeded") => {
+            SendError::new(Outcome::Refused, Some(status), "Request refused: daily quota exceeded")
+        }
+        "Throttling" | "ThrottlingException" | "TooManyRequestsException" => SendError::new(
+            Outcome::Throttled { after: None },
+            Some(status),
+            "Request refused: maximum sending rate exceeded",
+        ),
+        "" => unreadable(status),
+        _ if !matches!(status, 429 | 502 | 503 | 504) && is_a_word(code) => {
+            SendError::new(Outcome::Refused, Some(status), format!("Request refused: {code}"))
+        }
+        _ => SendError::from_status(status, None),
+    }
+}
+
+fn unreadable(status: u16) -> SendError {
+    if (200..300).contains(&status) {
+        SendError::unclear(status, "Invalid response XML")
+    } else {
+        SendError::from_status(status, None)
+    }
+}
+
+fn is_a_word(code: &str) -> bool {
+    code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// Whether the error arose before a request could leave: name resolution, TCP or TLS, timeouts there included.
+fn failed_to_connect(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>() {
+            return error.is_connect();
+        }
+        next = error.source();
+    }
+    false
+}

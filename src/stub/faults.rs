@@ -1,0 +1,208 @@
+//! How a provider shall fail. Set over HTTP, one list a provider; a fault with `times` goes after that many requests
+//! and makes room for the next of the list.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use herald_message::receipt::Provider;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::{PROVIDERS, World};
+
+/// One set of faults; all that are given apply together to each request that it hits.
+///
+/// Whether the provider takes the message (the phone counts it and receipts follow): yes, unless `reset_before` or a
+/// `status` of 300 and more says otherwise. `accept` overrides both readings, so that
+/// `{"status": 502, "accept": true}` is a gateway that lost an answer and `{"hang": true, "accept": false}` one that lost the request.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fault {
+    /// Requests that it applies to. None: until it is cleared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub times: Option<u64>,
+    /// Share of the requests that it hits, 0 to 1. None: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
+    /// Waits before anything else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Seconds, sent as `Retry-After`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
+    /// Error code of SES, such as `Throttling` (otherwise chosen by the status), or of Firetext's answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// Error text that goes with the code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The whole body of the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accept: Option<bool>,
+    /// Never answers.
+    #[serde(skip_serializing_if = "is_false")]
+    pub hang: bool,
+    /// Closes the connection before taking the message.
+    #[serde(skip_serializing_if = "is_false")]
+    pub reset_before: bool,
+    /// Takes the message and closes the connection without an answer.
+    #[serde(skip_serializing_if = "is_false")]
+    pub reset_after_accept: bool,
+    /// The connection ends in the middle of the answer.
+    #[serde(skip_serializing_if = "is_false")]
+    pub truncate: bool,
+    /// Further copies of each receipt.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub duplicate_receipts: u32,
+    /// A message's receipts come last first (an intermediate one is added), and messages overtake one another.
+    #[serde(skip_serializing_if = "is_false")]
+    pub receipts_out_of_order: bool,
+    /// The first receipt comes before the answer.
+    #[serde(skip_serializing_if = "is_false")]
+    pub receipt_before_answer: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    pub missing_receipts: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receipt_delay_ms: Option<u64>,
+    /// `delivered`, `pending`, `temporary`, `permanent`, `complaint` (SES), or the provider's own text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receipt_status: Option<String>,
+    /// Firetext's code, MMG's substatus, SES's bounce sub-type.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receipt_code: Option<String>,
+}
+
+impl Fault {
+    /// Whether the message gets to the phone.
+    pub(crate) fn takes(&self) -> bool {
+        self.accept
+            .unwrap_or(!self.reset_before && self.status.is_none_or(|status| status < 300))
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        match self {
+            Self {
+                status: Some(status), ..
+            } if !(200..600).contains(status) => Err("status must be from 200 to 599"),
+            Self { share: Some(share), .. } if !(0.0..=1.0).contains(share) => Err("share must be from 0 to 1"),
+            Self {
+                duplicate_receipts: 101..,
+                ..
+            } => Err("duplicate_receipts must be at most 100"),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
+/// The faults set at present.
+#[derive(Default)]
+pub(crate) struct Faults {
+    lists: [Mutex<VecDeque<Arc<Fault>>>; PROVIDERS.len()],
+}
+
+impl Faults {
+    /// The fault that the next request meets, counted against its `times`.
+    pub(crate) fn next(&self, provider: Provider) -> Option<Arc<Fault>> {
+        let mut list = self.list(provider).lock().unwrap_or_else(PoisonError::into_inner);
+        let front = list.front_mut()?;
+        if front.share.is_some_and(|share| !rand::random_bool(share)) {
+            return None;
+        }
+        let fault = Arc::clone(front);
+        if let Some(left) = front.times {
+            if left > 1 {
+                Arc::make_mut(front).times = Some(left - 1);
+            } else {
+                list.pop_front();
+            }
+        }
+        fault.times.is_none_or(|times| times > 0).then_some(fault)
+    }
+
+    fn list(&self, provider: Provider) -> &Mutex<VecDeque<Arc<Fault>>> {
+        &self.lists[match provider {
+            Provider::Firetext => 0,
+            Provider::Mmg => 1,
+            Provider::Ses => 2,
+        }]
+    }
+
+    fn set(&self, provider: Provider, faults: Vec<Fault>) {
+        let faults = faults.into_iter().filter(|fault| *fault != Fault::default());
+        *self.list(provider).lock().unwrap_or_else(PoisonError::into_inner) = faults.map(Arc::new).collect();
+    }
+
+    fn shown(&self, provider: Provider) -> serde_json::Value {
+        let list = self.list(provider).lock().unwrap_or_else(PoisonError::into_inner);
+        match (list.len(), list.front()) {
+            (1, Some(only)) => json!(**only),
+            (0, _) | (_, None) => json!({}),
+            _ => list.iter().map(|fault| json!(**fault)).collect(),
+        }
+    }
+}
+
+/// `GET /faults/{provider}`
+pub(crate) async fn show(State(world): State<Arc<World>>, Path(name): Path<String>) -> Response {
+    with_provider(&name, |provider| Json(world.faults.shown(provider)).into_response())
+}
+
+/// `DELETE /faults/{provider}`
+pub(crate) async fn clear(State(world): State<Arc<World>>, Path(name): Path<String>) -> Response {
+    with_provider(&name, |provider| {
+        world.faults.set(provider, Vec::new());
+        StatusCode::NO_CONTENT.into_response()
+    })
+}
+
+/// `PUT /faults/{provider}` with one set of faults or a list of them; answers with what is set now.
+pub(crate) async fn set(State(world): State<Arc<World>>, Path(name): Path<String>, body: Bytes) -> Response {
+    with_provider(&name, |provider| match parse(&body) {
+        Ok(faults) => {
+            world.faults.set(provider, faults);
+            Json(world.faults.shown(provider)).into_response()
+        }
+        Err(error) => (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response(),
+    })
+}
+
+fn parse(body: &[u8]) -> Result<Vec<Fault>, String> {
+    let is_list = body.trim_ascii_start().starts_with(b"[");
+    let faults: Vec<Fault> = if is_list {
+        serde_json::from_slice(body).map_err(|error| error.to_string())?
+    } else {
+        vec![serde_json::from_slice(body).map_err(|error| error.to_string())?]
+    };
+    faults.iter().try_for_each(Fault::check)?;
+    Ok(faults)
+}
+
+fn with_provider(name: &str, then: impl FnOnce(Provider) -> Response) -> Response {
+    match Provider::from_name(name) {
+        Some(provider) => then(provider),
+        None => {
+            let names = PROVIDERS.map(Provider::name).join(", ");
+            let error = format!("there is no provider {name}; there are {names}");
+            (StatusCode::NOT_FOUND, Json(json!({ "error": error }))).into_response()
+        }
+    }
+}
