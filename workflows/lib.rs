@@ -1,1 +1,37 @@
-//! What the service does, one story a file.
+//! What the service does. Each story is a file; this page is the table of contents.
+//!
+//! | workflow | story |
+//! |---|---|
+//! | [`deliver_sms`] | sends one text and follows it until it is settled |
+//! | [`deliver_email`] | sends one email and follows it until it is settled |
+//! | [`settle_receipt`] | applies a receipt that no delivery waits for |
+//! | [`find_email`] | finds the email that a receipt of SES is about |
+//!
+//! [`accept`] and [`receipts`] are the ways in; [`effects`] what stories change in our tables; [`tools`] the outside
+//! world as stories see it.
+
+pub mod accept;
+pub mod deliver_email;
+pub mod deliver_sms;
+mod effects;
+pub mod find_email;
+mod follow;
+pub mod queues;
+pub mod receipts;
+mod research;
+pub mod retry;
+pub mod settle_receipt;
+pub mod tools;
+
+use herald_engine::Registry;
+
+pub use tools::Tools;
+
+/// Every workflow that a worker can play.
+pub fn registry(tools: Tools) -> Registry<Tools> {
+    Registry::new(tools)
+        .add::<deliver_sms::DeliverSms>()
+        .add::<deliver_email::DeliverEmail>()
+        .add::<settle_receipt::SettleReceipt>()
+        .add::<find_email::FindEmail>()
+}

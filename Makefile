@@ -1,0 +1,45 @@
+# What a person, or CI, runs here. The first three install what they lack (Debian: Postgres).
+
+CARGO ?= cargo
+
+.PHONY: run test check bench openapi sqlx postgres
+
+run: postgres
+	$(CARGO) build --release --bin herald
+	exec target/release/herald dev
+
+test: postgres target/clients/ready
+	$(CARGO) test --workspace --quiet -- --quiet
+	@$(MAKE) --no-print-directory openapi-unchanged
+
+check:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+# Requests a second, texts delivered a second, and what each costs the database.
+bench: postgres
+	$(CARGO) build --release --bin herald
+	cd tests/bench && $(CARGO) run --release
+
+# The documents as served; CI compares them.
+openapi:
+	$(CARGO) run --quiet --bin herald -- openapi public > openapi/public.json
+
+openapi-unchanged:
+	@$(CARGO) run --quiet --bin herald -- openapi public | cmp - openapi/public.json || \
+	  (echo "openapi/public.json is not what the program serves: run make openapi"; exit 1)
+
+# Renews .sqlx, against which every query is checked at build time.
+sqlx: postgres
+	tests/renew-sqlx
+
+# The official client, as people install it.
+target/clients/ready: tests/clients/requirements.txt
+	python3 -m venv target/clients
+	target/clients/bin/pip install --quiet --requirement tests/clients/requirements.txt
+	touch $@
+
+postgres:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
+	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql; } || \
+	  { echo "Postgres is not installed: install the package postgresql (Debian, Ubuntu: apt-get install postgresql)"; exit 1; }

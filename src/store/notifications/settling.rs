@@ -1,0 +1,190 @@
+//! After the send: receipts settle a notification, and what never got one fails.
+
+use std::{borrow::Borrow, collections::HashMap};
+
+use herald_message::{
+    receipt::{Receipt, decide},
+    status::Status,
+};
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::column;
+use crate::{Error, Result, words::StatusText};
+
+/// A receipt for a notification.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Settlement {
+    pub id: Uuid,
+    pub receipt: Receipt,
+    /// Fragments, counted again by the caller: taken where the row has none yet.
+    pub billable_units: Option<i32>,
+}
+
+/// A row that was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    pub id: Uuid,
+    pub service_id: Uuid,
+    pub was: Status,
+    pub status: Status,
+}
+
+struct Current {
+    id: Uuid,
+    service_id: Uuid,
+    was: Status,
+    status: Status,
+    sent_by: Option<String>,
+    phone_prefix: Option<String>,
+    international: bool,
+    units: Option<i32>,
+    changed: bool,
+}
+
+/// Applies receipts by Notify's rules and says which rows changed. A completed notification is never moved, an
+/// unknown id is nothing. Several receipts for one row count in the order given.
+///
+/// The rule needs the row as it is, so: lock in the order of ids, decide here, write once. The lock lasts only in a
+/// transaction, which must be open.
+pub async fn settle<S: Borrow<Settlement> + Sync>(conn: &mut PgConnection, settlements: &[S]) -> Result<Vec<Settled>> {
+    if settlements.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut rows = lock(conn, &column(settlements, |s| s.borrow().id)).await?;
+    let place: HashMap<Uuid, usize> = rows.iter().enumerate().map(|(i, row)| (row.id, i)).collect();
+    for settlement in settlements {
+        let settlement = settlement.borrow();
+        if let Some(&i) = place.get(&settlement.id) {
+            rows[i].take(settlement);
+        }
+    }
+    rows.retain(|row| row.changed);
+    write(conn, &rows).await?;
+    Ok(column(&rows, |row| Settled {
+        id: row.id,
+        service_id: row.service_id,
+        was: row.was,
+        status: row.status,
+    }))
+}
+
+impl Current {
+    fn take(&mut self, settlement: &Settlement) {
+        if self.international && !expects_receipts(self.phone_prefix.as_deref()) {
+            return;
+        }
+        let Some(status) = decide(self.status, self.sent_by.as_deref(), &settlement.receipt) else {
+            return;
+        };
+        self.status = status;
+        self.units = self.units.or(settlement.billable_units);
+        self.sent_by
+            .get_or_insert_with(|| settlement.receipt.provider.name().to_owned());
+        self.changed = true;
+    }
+}
+
+async fn lock(conn: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Current>> {
+    let rows = sqlx::query!(
+        r#"
+        select id, service_id as "service_id!", notification_status as "was: StatusText", sent_by, phone_prefix,
+            coalesce(international, false) as "international!"
+        from notifications
+        where id = any($1)
+        order by id
+        for no key update
+        "#,
+        ids,
+    )
+    .fetch_all(conn)
+    .await?;
+    let rows = rows.into_iter().map(|row| {
+        let was = row.was.into();
+        Current {
+            id: row.id,
+            service_id: row.service_id,
+            was,
+            status: was,
+            sent_by: row.sent_by,
+            phone_prefix: row.phone_prefix,
+            international: row.international,
+            units: None,
+            changed: false,
+        }
+    });
+    Ok(rows.collect())
+}
+
+async fn write(conn: &mut PgConnection, rows: &[Current]) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let done = sqlx::query!(
+        "
+        update notifications n
+        set notification_status = s.status, sent_by = s.sent_by, updated_at = now() at time zone 'utc',
+            billable_units = case when n.billable_units = 0 then coalesce(s.units, 0) else n.billable_units end
+        from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::integer[]) s (id, was, status, sent_by, units)
+        where n.id = s.id and n.notification_status = s.was
+        ",
+        &column(rows, |row| row.id),
+        &column(rows, |row| row.was.as_str()) as &[&str],
+        &column(rows, |row| row.status.as_str()) as &[&str],
+        &column(rows, |row| row.sent_by.as_deref()) as &[Option<&str>],
+        &column(rows, |row| row.units) as &[Option<i32>],
+    )
+    .execute(conn)
+    .await?;
+    if done.rows_affected() == rows.len() as u64 {
+        Ok(())
+    } else {
+        Err(Error::Refused(
+            "receipts were settled outside of a transaction while another settled them".into(),
+        ))
+    }
+}
+
+/// Gives up on rows that are `created`, `sending` or `pending`, and says which those were. The status is
+/// `technical-failure` or `temporary-failure`; anything else is refused.
+pub async fn fail(conn: &mut PgConnection, failures: &[(Uuid, Status)]) -> Result<Vec<Settled>> {
+    if let Some((id, status)) = failures
+        .iter()
+        .find(|(_, s)| !matches!(s, Status::TechnicalFailure | Status::TemporaryFailure))
+    {
+        return Err(Error::Invalid(format!(
+            "notification {id} cannot be given up as {status}"
+        )));
+    }
+    if failures.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(sqlx::query_as!(
+        Settled,
+        r#"
+        with locked as (
+            select id, notification_status as was from notifications
+            where id = any($1) and notification_status in ('created', 'sending', 'pending')
+            order by id
+            for no key update
+        )
+        update notifications n
+        set notification_status = f.status, updated_at = now() at time zone 'utc'
+        from unnest($1::uuid[], $2::text[]) f (id, status)
+        join locked using (id)
+        where n.id = f.id and n.notification_status = locked.was
+        returning n.id, n.service_id as "service_id!", locked.was as "was!: StatusText",
+            n.notification_status as "status: StatusText"
+        "#,
+        &column(failures, |(id, _)| *id),
+        &column(failures, |(_, status)| status.as_str()) as &[&str],
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+/// Whether providers send receipts for that country. Until the phone rules say so, every country does.
+fn expects_receipts(_phone_prefix: Option<&str>) -> bool {
+    true
+}

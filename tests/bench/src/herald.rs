@@ -1,0 +1,112 @@
+//! The built program, its processes started as production starts them.
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    net::TcpStream,
+    process::{Child, Command},
+};
+
+use crate::database::Database;
+
+pub const SERVICE: &str = "c1f0a1f6-6a57-4a4a-9d0e-6f3d9c1d7a11";
+pub const SECRET: &str = "7b0c6a0e-52f4-4c3b-9f60-1f6f0b8a2c41";
+pub const TEMPLATE: &str = "0d2d7f4c-7c0e-4f7e-8f3d-0a8f4b0c2e21";
+const SEALING_KEYS: &str = "bench:ZGV2ZWxvcG1lbnQtb25seS1ub3QtYS1zZWNyZXQtISE=";
+
+pub struct Herald {
+    pub database: Database,
+    pub port: u16,
+    stub_port: u16,
+    url: String,
+    _processes: Vec<Child>,
+}
+
+impl Herald {
+    /// Postgres, migrated and filled, and the API.
+    pub async fn start() -> anyhow::Result<Self> {
+        let dir = std::env::temp_dir().join(format!("herald-bench-{}", std::process::id()));
+        let mut postgres = program(&["postgres", "--temporary", "--dir"]).arg(&dir).stdout(Stdio::piped()).spawn()?;
+        let mut lines = BufReader::new(postgres.stdout.take().context("its output")?).lines();
+        let url = lines.next_line().await?.context("the database's address")?;
+        let tcp_url = lines.next_line().await?.context("the database's other address")?;
+        let (port, stub_port) = (free_port()?, free_port()?);
+        let mut herald = Self { database: Database::connect(&tcp_url).await?, port, stub_port, url, _processes: vec![postgres] };
+        ensure!(herald.role(&["migrate"]).status().await?.success(), "could not migrate");
+        let seed = root().join("src/dev.json");
+        ensure!(herald.role(&["seed"]).arg(seed).status().await?.success(), "could not fill the database");
+        let api = herald.role(&["api"]).env("PORT", port.to_string()).spawn()?;
+        herald._processes.push(api);
+        until_open(port).await?;
+        Ok(herald)
+    }
+
+    pub async fn start_workers(&self) -> anyhow::Result<Vec<Child>> {
+        let stub = self.role(&["stub"]).env("PORT", self.stub_port.to_string()).spawn()?;
+        until_open(self.stub_port).await?;
+        let sending = self.role(&["worker", "--queues", "send-sms,send-email,research"]).spawn()?;
+        let receipts = self.role(&["worker", "--queues", "retry,receipts"]).spawn()?;
+        Ok(vec![stub, sending, receipts])
+    }
+
+    fn role(&self, arguments: &[&str]) -> Command {
+        let stub = format!("http://127.0.0.1:{}", self.stub_port);
+        let api = format!("http://127.0.0.1:{}", self.port);
+        let mut command = program(arguments);
+        command
+            .env("DATABASE_URL", &self.url)
+            .env("HERALD_SEALING_KEYS", SEALING_KEYS)
+            .env("HERALD_API_URL", &api)
+            .env("STUB_RECEIPT_DELAY_MS", "100-300")
+            .env("FIRETEXT_URL", format!("{stub}/firetext"))
+            .env("FIRETEXT_API_KEY", "bench")
+            .env("FIRETEXT_RECEIPT_URL", format!("{api}/notifications/sms/firetext"))
+            .env("MMG_URL", format!("{stub}/mmg"))
+            .env("MMG_API_KEY", "bench")
+            .env("MMG_RECEIPT_URL", format!("{api}/notifications/sms/mmg"))
+            .env("SES_STUB_URL", format!("{stub}/ses"))
+            .env("AWS_ACCESS_KEY_ID", "bench")
+            .env("AWS_SECRET_ACCESS_KEY", "bench");
+        command
+    }
+}
+
+/// Seconds of CPU that all processes of this machine have used so far, idle time left out.
+pub fn cpu_seconds() -> f64 {
+    const TICKS: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let fields: Vec<f64> = stat.lines().next().unwrap_or_default().split_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();
+    let idle = fields.get(3).unwrap_or(&0.0) + fields.get(4).unwrap_or(&0.0);
+    (fields.iter().take(8).sum::<f64>() - idle) / TICKS
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(root().join("target/release/herald"));
+    command.args(arguments).env("HERALD_SUPERVISED", "1").env("HERALD_LOG", "warn").stdin(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+async fn until_open(port: u16) -> anyhow::Result<()> {
+    for _ in 0..600 {
+        if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    anyhow::bail!("nothing listens on port {port}")
+}

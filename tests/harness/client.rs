@@ -1,0 +1,94 @@
+//! A caller of the API with the development seed's live key, and a look at the stub's phone.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::{EncodingKey, Header};
+use serde_json::{Value, json};
+
+use super::{Herald, eventually};
+
+const SERVICE: &str = "c1f0a1f6-6a57-4a4a-9d0e-6f3d9c1d7a11";
+const LIVE: &str = "7b0c6a0e-52f4-4c3b-9f60-1f6f0b8a2c41";
+const TEST: &str = "d4a1b7e3-6c2f-4b1d-a5e8-3b7f9c0d8e43";
+const SMS_TEMPLATE: &str = "0d2d7f4c-7c0e-4f7e-8f3d-0a8f4b0c2e21";
+const EMAIL_TEMPLATE: &str = "5b8f5f5e-1c43-4b8e-9b56-7d1e2a9c4f31";
+
+pub struct Client<'a> {
+    herald: &'a Herald,
+    http: reqwest::Client,
+    secret: &'static str,
+}
+
+impl<'a> Client<'a> {
+    pub fn live(herald: &'a Herald) -> Self {
+        // The client wants a provider of cryptography, though nothing here is encrypted.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Self { herald, http: reqwest::Client::new(), secret: LIVE }
+    }
+
+    pub fn test(herald: &'a Herald) -> Self {
+        Self { secret: TEST, ..Self::live(herald) }
+    }
+
+    /// Sends a text and returns its id.
+    pub async fn send_text(&self, to: &str) -> String {
+        let body = json!({"phone_number": to, "template_id": SMS_TEMPLATE, "personalisation": {"name": "Ada"}});
+        self.send("sms", &body).await
+    }
+
+    /// Sends an email and returns its id.
+    pub async fn send_email(&self, to: &str) -> String {
+        let body = json!({"email_address": to, "template_id": EMAIL_TEMPLATE, "personalisation": {"name": "Ada"}});
+        self.send("email", &body).await
+    }
+
+    async fn send(&self, what: &str, body: &Value) -> String {
+        let url = format!("{}/v2/notifications/{what}", self.herald.base_url);
+        let answer = self.http.post(url).bearer_auth(self.token()).json(body).send().await.unwrap();
+        assert_eq!(answer.status(), 201);
+        let answer: Value = answer.json().await.unwrap();
+        answer["id"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn get(&self, id: &str) -> Value {
+        let url = format!("{}/v2/notifications/{id}", self.herald.base_url);
+        self.http.get(url).bearer_auth(self.token()).send().await.unwrap().json().await.unwrap()
+    }
+
+    pub async fn until(&self, id: &str, status: &str) -> Value {
+        eventually(&format!("{id} is {status}"), || async {
+            let notification = self.get(id).await;
+            (notification["status"] == status).then_some(notification)
+        })
+        .await
+    }
+
+    /// What the phone got with this reference.
+    pub async fn phone(&self, reference: &str) -> Vec<Value> {
+        self.look_at_phone(&format!("?reference={reference}")).await
+    }
+
+    /// Everything that the phone got.
+    pub async fn whole_phone(&self) -> Vec<Value> {
+        self.look_at_phone("").await
+    }
+
+    async fn look_at_phone(&self, filter: &str) -> Vec<Value> {
+        let url = format!("{}/phone{filter}", self.herald.stub_url);
+        let answer: Value = self.http.get(url).send().await.unwrap().json().await.unwrap();
+        answer["messages"].as_array().unwrap().clone()
+    }
+
+    /// Sets the stub's faults for a provider.
+    pub async fn faults(&self, provider: &str, faults: &Value) {
+        let url = format!("{}/faults/{provider}", self.herald.stub_url);
+        let answer = self.http.put(url).json(faults).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+    }
+
+    fn token(&self) -> String {
+        let issued = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let key = EncodingKey::from_secret(self.secret.as_bytes());
+        jsonwebtoken::encode(&Header::default(), &json!({"iss": SERVICE, "iat": issued}), &key).unwrap()
+    }
+}

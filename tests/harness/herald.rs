@@ -1,0 +1,131 @@
+//! The built program's processes on a database of their own, started as production starts them.
+
+use std::{
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    sync::Mutex,
+};
+
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use super::{Database, database, eventually};
+
+pub const SEALING_KEYS: &str = "test:ZGV2ZWxvcG1lbnQtb25seS1ub3QtYS1zZWNyZXQtISE=";
+
+/// A running Herald. Its processes end with it.
+pub struct Herald {
+    pub base_url: String,
+    pub stub_url: String,
+    pub database: Database,
+    processes: Mutex<Vec<Process>>,
+    settings: Vec<(&'static str, String)>,
+}
+
+/// A child whose standard input ends with this process, and which is killed when it is dropped.
+pub struct Process(Child);
+
+impl Process {
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Herald {
+    /// The API on a database with this fixture; nothing works on what it accepts.
+    pub async fn start_api_only(fixture: &Value) -> Self {
+        let herald = Self::prepare(fixture).await;
+        herald.start(&["api"], &herald.base_url).await;
+        herald
+    }
+
+    /// The API and the outside world, with the development seed. Workers come by [`Self::worker`].
+    pub async fn start_without_workers() -> Self {
+        let fixture: Value = serde_json::from_str(include_str!("../../src/dev.json")).unwrap();
+        let herald = Self::prepare(&fixture).await;
+        herald.start(&["stub"], &herald.stub_url).await;
+        herald.start(&["api"], &herald.base_url).await;
+        herald
+    }
+
+    /// Everything.
+    pub async fn start_all() -> Self {
+        let herald = Self::start_without_workers().await;
+        let worker = herald.worker();
+        herald.processes.lock().unwrap().push(worker);
+        herald
+    }
+
+    /// A worker of all queues.
+    pub fn worker(&self) -> Process {
+        Process(self.role(&["worker", "--queues", "all"]).spawn().unwrap())
+    }
+
+    async fn prepare(fixture: &Value) -> Self {
+        let database = database().await;
+        let (base_url, stub_url) = (free_address(), free_address());
+        let settings = vec![
+            ("DATABASE_URL", database.url.clone()),
+            ("HERALD_SEALING_KEYS", SEALING_KEYS.to_owned()),
+            ("HERALD_API_URL", base_url.clone()),
+            ("API_HOST_NAME", base_url.clone()),
+            ("STUB_RECEIPT_DELAY_MS", "5-50".to_owned()),
+            ("FIRETEXT_URL", format!("{stub_url}/firetext")),
+            ("FIRETEXT_API_KEY", "test".to_owned()),
+            ("FIRETEXT_RECEIPT_URL", format!("{base_url}/notifications/sms/firetext")),
+            ("MMG_URL", format!("{stub_url}/mmg")),
+            ("MMG_API_KEY", "test".to_owned()),
+            ("MMG_RECEIPT_URL", format!("{base_url}/notifications/sms/mmg")),
+            ("SES_STUB_URL", format!("{stub_url}/ses")),
+            ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+            ("WORKER_LEASE_SECONDS", "2".to_owned()),
+            ("UNKNOWN_OUTCOME_PATIENCE_SECONDS", "3".to_owned()),
+            ("PROVIDER_TIMEOUT_SECONDS", "2".to_owned()),
+        ];
+        let herald = Self { base_url, stub_url, database, processes: Mutex::default(), settings };
+        herald.seed(fixture);
+        herald
+    }
+
+    fn seed(&self, fixture: &Value) {
+        let file = std::env::temp_dir().join(format!("herald-fixture-{}.json", uuid::Uuid::new_v4()));
+        std::fs::write(&file, fixture.to_string()).unwrap();
+        let seeded = self.role(&["seed"]).arg(&file).status().unwrap();
+        std::fs::remove_file(file).unwrap();
+        assert!(seeded.success(), "the fixture does not load");
+    }
+
+    async fn start(&self, arguments: &[&str], url: &str) {
+        let address = url.strip_prefix("http://").unwrap();
+        let port = address.rsplit(':').next().unwrap();
+        let process = Process(self.role(arguments).env("PORT", port).spawn().unwrap());
+        self.processes.lock().unwrap().push(process);
+        eventually(&format!("{arguments:?} listens"), || async { TcpStream::connect(address).await.ok() }).await;
+    }
+
+    fn role(&self, arguments: &[&str]) -> Command {
+        let mut command = program();
+        command.args(arguments).envs(self.settings.iter().map(|(name, value)| (*name, value)));
+        command.env("HERALD_SUPERVISED", "1").env("HERALD_LOG", "error").stdin(Stdio::piped());
+        command
+    }
+}
+
+/// The built program.
+pub fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_herald"))
+}
+
+fn free_address() -> String {
+    format!("http://{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
+}

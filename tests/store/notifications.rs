@@ -1,0 +1,160 @@
+//! Rows from acceptance to the provider's yes.
+
+use herald_message::{receipt::Provider, status::Status};
+use herald_store::{
+    Error,
+    notifications::{self, Filter, NewNotification, Sent},
+    sealed::context,
+};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{
+    LIVE,
+    rows::{email, receipt, sent, settle, text},
+    sealer, with_golden_fixture,
+};
+
+#[tokio::test]
+async fn a_batch_inserted_twice_is_there_once_and_in_order() {
+    let pool = with_golden_fixture().await;
+    let conn = &mut *pool.acquire().await.unwrap();
+    let ids: Vec<Uuid> = (0..300).map(|_| Uuid::new_v4()).collect();
+    let rows: Vec<NewNotification> = ids.iter().map(|id| text(*id)).collect();
+    assert_eq!(notifications::insert(conn, &rows[..200]).await.unwrap(), 200);
+    assert_eq!(notifications::insert(conn, &rows).await.unwrap(), 100);
+    assert_eq!(
+        notifications::insert(conn, &rows.iter().collect::<Vec<_>>())
+            .await
+            .unwrap(),
+        0
+    );
+    let page = notifications::list(
+        conn,
+        LIVE,
+        &Filter {
+            limit: 400,
+            ..Filter::default()
+        },
+    )
+    .await
+    .unwrap();
+    assert!(
+        page.iter().rev().map(|n| n.id).eq(ids.iter().copied()),
+        "oldest first, as accepted"
+    );
+    assert!(
+        page.is_sorted_by(|a, b| a.created_at > b.created_at),
+        "no two at one instant"
+    );
+
+    let read = notifications::to_send(conn, &[ids[0], Uuid::new_v4()]).await.unwrap();
+    let [one] = read.as_slice() else {
+        panic!("{} rows", read.len())
+    };
+    assert_eq!(
+        (one.status, one.to.as_str(), one.prefix_sms),
+        (Status::Created, "07411 000001", false)
+    );
+    assert_eq!(
+        (one.service_name.as_str(), one.template_content.as_str()),
+        ("Golden Live", "Your appointment is confirmed")
+    );
+    let opened = sealer()
+        .open(context::PERSONALISATION, one.personalisation.as_ref().unwrap())
+        .unwrap();
+    assert_eq!(opened, r#"{"name":"Ann"}"#);
+    assert!(
+        !format!("{one:?} {:?}", rows[0]).contains("07411"),
+        "debug output holds no number"
+    );
+}
+
+#[tokio::test]
+async fn only_a_created_row_becomes_sending_and_an_email_is_found_by_its_reference() {
+    let pool = with_golden_fixture().await;
+    let conn = &mut *pool.acquire().await.unwrap();
+    let (a, b) = (Uuid::new_v4(), Uuid::new_v4());
+    notifications::insert(conn, &[text(a), email(b)]).await.unwrap();
+    let batch = [sent(a, None), sent(b, Some("ses-1")), sent(Uuid::new_v4(), None)];
+    let mut changed = notifications::mark_sending(conn, &batch).await.unwrap();
+    changed.sort_unstable();
+    let mut both = vec![a, b];
+    both.sort_unstable();
+    assert_eq!(changed, both);
+    assert!(
+        notifications::mark_sending(conn, &batch).await.unwrap().is_empty(),
+        "a second send changes nothing"
+    );
+    let view = notifications::get(conn, LIVE, a).await.unwrap().unwrap();
+    assert_eq!(
+        (view.status, view.sent_by.as_deref(), view.billable_units),
+        (Status::Sending, Some("mmg"), 1)
+    );
+    assert!(view.sent_at.is_some() && view.created_at <= view.sent_at.unwrap());
+    assert!(
+        notifications::get(conn, Uuid::nil(), a).await.unwrap().is_none(),
+        "it is another service's"
+    );
+    let found = notifications::id_by_reference(conn, &["ses-1".into(), "ses-2".into()])
+        .await
+        .unwrap();
+    assert_eq!(found, [("ses-1".to_owned(), b)]);
+}
+
+#[tokio::test]
+async fn a_text_that_cannot_be_stored_is_found_before_it_spoils_a_batch() {
+    let pool = with_golden_fixture().await;
+    let conn = &mut *pool.acquire().await.unwrap();
+    let odd = NewNotification {
+        client_reference: Some("a\0b".into()),
+        ..text(Uuid::new_v4())
+    };
+    assert!(matches!(odd.check(), Err(Error::Invalid(_))));
+    assert!(matches!(
+        notifications::insert(conn, &[odd]).await,
+        Err(Error::Refused(_))
+    ));
+    assert!(text(Uuid::new_v4()).check().is_ok());
+}
+
+/// An update that stays in its page writes no index: the reason for the table's fill factor and few indexes.
+#[tokio::test]
+async fn updates_of_texts_stay_in_their_page() {
+    let pool = with_golden_fixture().await;
+    let conn = &mut *pool.acquire().await.unwrap();
+    let ids: Vec<Uuid> = (0..2000).map(|_| Uuid::now_v7()).collect();
+    for batch in ids.chunks(200) {
+        let rows: Vec<NewNotification> = batch.iter().map(|id| text(*id)).collect();
+        notifications::insert(conn, &rows).await.unwrap();
+    }
+    for batch in ids.chunks(200) {
+        let batch: Vec<Sent> = batch.iter().map(|id| sent(*id, None)).collect();
+        notifications::mark_sending(conn, &batch).await.unwrap();
+    }
+    for batch in ids.chunks(200) {
+        let batch: Vec<_> = batch
+            .iter()
+            .map(|id| receipt(*id, Provider::Mmg, Some(Status::Delivered)))
+            .collect();
+        settle(conn, &batch).await;
+    }
+    let (updates, in_page) = updates(conn).await;
+    assert!(
+        updates >= 4000 && in_page * 100 >= updates * 95,
+        "{in_page} of {updates}"
+    );
+}
+
+/// Counted by Postgres, which hears from a connection at its next pause: all updates of notifications, and those that
+/// wrote no index.
+async fn updates(conn: &mut PgConnection) -> (i64, i64) {
+    sqlx::query("select pg_stat_force_next_flush()")
+        .execute(&mut *conn)
+        .await
+        .unwrap();
+    sqlx::query_as("select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables where relname = 'notifications'")
+        .fetch_one(conn)
+        .await
+        .unwrap()
+}

@@ -1,0 +1,23 @@
+//! Sends one email and follows it until it is delivered, it has failed, or three days have passed.
+
+use herald_engine::{Failure, Queue, Run, Workflow};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{Tools, follow::follow, queues};
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DeliverEmail {
+    pub id: Uuid,
+}
+
+impl Workflow for DeliverEmail {
+    type Tools = Tools;
+    const NAME: &'static str = "deliver_email";
+    const QUEUE: Queue = queues::SEND_EMAIL;
+
+    async fn run(self, run: &mut Run, tools: &Tools) -> Result<(), Failure> {
+        let sent = run.attempt("send", &tools.sending, |past| tools.send_email(self.id, past)).await;
+        follow(run, self.id, sent).await
+    }
+}

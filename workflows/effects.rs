@@ -1,0 +1,81 @@
+//! What stories change in our tables: each effect is applied in batches, in the transaction that records its step.
+
+use herald_engine::{Effect, EffectResult};
+use herald_message::{receipt::Receipt, status::Status};
+use herald_store::notifications::{self, NewNotification, Sent, Settlement};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+/// A message is accepted.
+pub struct Insert(pub NewNotification);
+
+impl Effect for Insert {
+    async fn apply(batch: &[&Self], conn: &mut PgConnection) -> EffectResult {
+        let rows: Vec<&NewNotification> = batch.iter().map(|insert| &insert.0).collect();
+        notifications::insert(conn, &rows).await?;
+        Ok(())
+    }
+}
+
+/// A provider has taken it.
+pub struct MarkSending(pub Sent);
+
+impl Effect for MarkSending {
+    async fn apply(batch: &[&Self], conn: &mut PgConnection) -> EffectResult {
+        let sent: Vec<&Sent> = batch.iter().map(|mark| &mark.0).collect();
+        notifications::mark_sending(conn, &sent).await?;
+        Ok(())
+    }
+}
+
+/// A receipt has come. A message that is settled already is left as it is.
+pub struct Settle {
+    pub id: Uuid,
+    pub receipt: Receipt,
+    pub billable_units: Option<i32>,
+}
+
+impl Effect for Settle {
+    async fn apply(batch: &[&Self], conn: &mut PgConnection) -> EffectResult {
+        let settlements: Vec<Settlement> = batch
+            .iter()
+            .map(|settle| Settlement {
+                id: settle.id,
+                receipt: settle.receipt.clone(),
+                billable_units: settle.billable_units,
+            })
+            .collect();
+        for settled in notifications::settle(conn, &settlements).await? {
+            tracing::debug!(notification = %settled.id, status = %settled.status, "settled");
+        }
+        Ok(())
+    }
+}
+
+/// No receipt has come in time.
+pub struct TimeOut {
+    pub id: Uuid,
+}
+
+impl Effect for TimeOut {
+    async fn apply(batch: &[&Self], conn: &mut PgConnection) -> EffectResult {
+        fail(conn, batch.iter().map(|timeout| timeout.id), Status::TemporaryFailure).await
+    }
+}
+
+/// We could not send it.
+pub struct GiveUp {
+    pub id: Uuid,
+}
+
+impl Effect for GiveUp {
+    async fn apply(batch: &[&Self], conn: &mut PgConnection) -> EffectResult {
+        fail(conn, batch.iter().map(|give_up| give_up.id), Status::TechnicalFailure).await
+    }
+}
+
+async fn fail(conn: &mut PgConnection, ids: impl Iterator<Item = Uuid>, status: Status) -> EffectResult {
+    let failed: Vec<(Uuid, Status)> = ids.map(|id| (id, status)).collect();
+    notifications::fail(conn, &failed).await?;
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! The second half of every delivery: what became of the send, then receipts until the message is settled, or three
+//! days have passed.
+
+use std::time::Duration;
+
+use herald_engine::{Attempted, Failure, Run};
+use herald_message::status::Status;
+use herald_store::notifications::Sent;
+use uuid::Uuid;
+
+use crate::{
+    effects::{GiveUp, MarkSending, Settle, TimeOut},
+    receipts::ReceiptSignal,
+    tools::{ProviderReference, SendPlan},
+};
+
+/// How long after its creation a message without a receipt fails.
+const HOURS_72: Duration = Duration::from_secs(72 * 60 * 60);
+
+pub async fn follow(
+    run: &mut Run,
+    id: Uuid,
+    sent: Result<Attempted<SendPlan, ProviderReference>, Failure>,
+) -> Result<(), Failure> {
+    let sent = match sent {
+        Err(Failure::Step(why)) => {
+            run.commit("given up", GiveUp { id })?;
+            return Err(why.into());
+        }
+        sent => sent?,
+    };
+    match sent.plan {
+        SendPlan::NotNeeded => Ok(()),
+        SendPlan::Pretend { sent, receipts } => {
+            run.commit("sending", MarkSending(sent))?;
+            let billable_units = None;
+            receipts.into_iter().try_for_each(|receipt| run.commit("settled", Settle { id, receipt, billable_units }))
+        }
+        SendPlan::Send(plan) => {
+            let billable_units = Some(plan.billable_units);
+            let reference = sent.answer.flatten();
+            run.commit("sending", MarkSending(Sent { reference, ..plan }))?;
+            until_settled(run, id, billable_units).await
+        }
+    }
+}
+
+async fn until_settled(run: &mut Run, id: Uuid, billable_units: Option<i32>) -> Result<(), Failure> {
+    loop {
+        let patience = run.left_of_age(HOURS_72);
+        let Some(ReceiptSignal(receipt)) = run.wait_for(patience).await? else {
+            return run.commit("timed out", TimeOut { id });
+        };
+        let is_final = receipt.status != Some(Status::Pending);
+        run.commit("settled", Settle { id, receipt, billable_units })?;
+        if is_final {
+            return Ok(());
+        }
+    }
+}

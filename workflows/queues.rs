@@ -1,0 +1,19 @@
+//! The queues, by which worker processes are scaled. Their names are data in the database: frozen.
+
+use herald_engine::Queue;
+
+pub const SEND_SMS: Queue = Queue("send-sms");
+pub const SEND_EMAIL: Queue = Queue("send-email");
+/// Messages of test keys, which no provider sees.
+pub const RESEARCH: Queue = Queue("research");
+/// Sends that are to be attempted again.
+pub const RETRY: Queue = Queue("retry");
+/// Everything that a receipt sets going: a flood of them cannot delay sending.
+pub const RECEIPTS: Queue = Queue("receipts");
+
+pub const ALL: [Queue; 5] = [SEND_SMS, SEND_EMAIL, RESEARCH, RETRY, RECEIPTS];
+
+/// The queue of that name.
+pub fn named(name: &str) -> Option<Queue> {
+    ALL.into_iter().find(|queue| queue.0 == name)
+}

@@ -1,0 +1,25 @@
+//! Applies a receipt that no delivery waits for: the delivery is over, or it was begun by another system.
+
+use herald_engine::{Failure, Queue, Run, Workflow};
+use herald_message::receipt::Receipt;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{Tools, effects::Settle, queues, retry};
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SettleReceipt {
+    pub id: Uuid,
+    pub receipt: Receipt,
+}
+
+impl Workflow for SettleReceipt {
+    type Tools = Tools;
+    const NAME: &'static str = "settle_receipt";
+    const QUEUE: Queue = queues::RECEIPTS;
+
+    async fn run(self, run: &mut Run, tools: &Tools) -> Result<(), Failure> {
+        let units = run.attempt("count", &retry::reading(), |_| tools.fragments_of(self.id)).await?;
+        run.commit("settled", Settle { id: self.id, receipt: self.receipt, billable_units: units.answer.flatten() })
+    }
+}
