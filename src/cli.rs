@@ -1,12 +1,21 @@
 //! The command line.
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{
+    io::{BufRead, Write, stderr, stdin, stdout},
+    path::PathBuf,
+    process::ExitCode,
+};
 
-use clap::{Parser, Subcommand};
+use anyhow::{Context, anyhow, bail};
+use clap::{Parser, Subcommand, ValueEnum};
+use herald_engine::Queue;
+use herald_workflows::queues;
+use serde_json::Value;
 
 use crate::{
+    config, dev,
     postgres::{Cluster, Durability},
-    shutdown,
+    roles, seed, shutdown, token, try_input, wiring,
 };
 
 /// Government-grade notifications as durable workflows.
@@ -19,6 +28,33 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Role {
+    /// Run everything on this machine, ready to send, with a private Postgres and a fake outside world.
+    Dev,
+    /// Serve the REST API.
+    Api,
+    /// Play the runs of some queues.
+    Worker {
+        /// Queues to work on, or `all`: send-sms, send-email, research, retry, receipts.
+        #[arg(long, value_delimiter = ',', required = true)]
+        queues: Vec<String>,
+    },
+    /// Do recurring work. Any number of beats may run.
+    Beat,
+    /// Bring the database to this version of the program.
+    Migrate,
+    /// Run the fake outside world: Firetext, MMG, SES, and a phone that counts.
+    Stub,
+    /// Print the OpenAPI document of an API.
+    Openapi { api: Spec },
+    /// Fill the database from a fixture. Repeating it changes nothing.
+    Seed { file: PathBuf },
+    /// Print a bearer token for an API key; it holds for thirty seconds.
+    Token {
+        /// As Notify shows it: name-serviceid-secret.
+        key: String,
+    },
+    /// Show what numbers, addresses or templates become: JSON lines in, JSON lines out.
+    Try { what: Tried },
     /// Run a private Postgres in a folder until this process is stopped, and print how to reach it.
     Postgres {
         /// The cluster's folder; made if it is not there.
@@ -33,38 +69,98 @@ enum Role {
     },
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Spec {
+    Public,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Tried {
+    /// {"input", "settings": {"international", "landline"}}
+    Phone,
+    /// {"input"}
+    EmailAddress,
+    /// {"content", "personalisation", "service_name", "prefix_sms"}
+    Sms,
+    /// {"subject", "content", "personalisation"}
+    Email,
+}
+
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let done = match runtime {
-        Ok(runtime) => runtime.block_on(play(cli.role)),
-        Err(error) => Err(error.into()),
+    let done = match Cli::parse().role {
+        Role::Openapi { api: Spec::Public } => print(&herald_api::public_spec()),
+        Role::Token { key } => token::of(&key).and_then(|token| print(&token)),
+        Role::Try { what } => try_lines(what),
+        role => play_on_runtime(role),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "herald: {error:#}");
+            // One line, whatever is in the error.
+            let line = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
+            let _ = writeln!(stderr(), "herald: {line}");
             ExitCode::FAILURE
         }
     }
 }
 
+fn play_on_runtime(role: Role) -> anyhow::Result<()> {
+    tracing_subscriber::fmt().with_env_filter(config::log_filter()?).with_writer(stderr).json().init();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(play(role))
+}
+
 async fn play(role: Role) -> anyhow::Result<()> {
     match role {
-        Role::Postgres {
-            dir,
-            careless,
-            temporary,
-        } => {
-            let durability = if careless { Durability::None } else { Durability::Full };
-            let cluster = Cluster::start(&dir, durability).await?;
-            writeln!(std::io::stdout(), "{}\n{}", cluster.url, cluster.tcp_url)?;
-            shutdown::requested().await;
-            cluster.stop().await;
-            if temporary {
-                std::fs::remove_dir_all(&dir)?;
-            }
-            Ok(())
-        }
+        Role::Dev => dev::dev().await,
+        Role::Api => roles::api().await,
+        Role::Worker { queues } => roles::worker(known_queues(&queues)?).await,
+        Role::Beat => roles::beat().await,
+        Role::Stub => roles::stub().await,
+        Role::Migrate => Ok(herald_store::migrate(&wiring::pool().await?).await?),
+        Role::Seed { file } => seed::load_file(&wiring::pool().await?, &file, &config::sealer()?).await,
+        Role::Postgres { dir, careless, temporary } => postgres(dir, careless, temporary).await,
+        Role::Openapi { .. } | Role::Token { .. } | Role::Try { .. } => Ok(()),
     }
+}
+
+async fn postgres(dir: PathBuf, careless: bool, temporary: bool) -> anyhow::Result<()> {
+    let durability = if careless { Durability::None } else { Durability::Full };
+    let cluster = Cluster::start(&dir, durability).await?;
+    print(&format!("{}\n{}", cluster.url, cluster.tcp_url))?;
+    shutdown::requested().await;
+    cluster.stop().await;
+    if temporary {
+        std::fs::remove_dir_all(&dir)?;
+    }
+    Ok(())
+}
+
+fn known_queues(names: &[String]) -> anyhow::Result<Vec<Queue>> {
+    if names == ["all"] {
+        return Ok(queues::ALL.to_vec());
+    }
+    let known = queues::ALL.map(|queue| queue.0).join(", ");
+    names.iter().map(|name| queues::named(name).ok_or_else(|| anyhow!("there is no queue {name:?}; known are: {known}"))).collect()
+}
+
+fn try_lines(what: Tried) -> anyhow::Result<()> {
+    let become_what = match what {
+        Tried::Phone => try_input::phone,
+        Tried::EmailAddress => try_input::email_address,
+        Tried::Sms => try_input::sms,
+        Tried::Email => try_input::email,
+    };
+    for (number, line) in stdin().lock().lines().enumerate() {
+        let line = line?;
+        let input: Value = serde_json::from_str(&line).with_context(|| format!("line {} is not JSON", number + 1))?;
+        if !input.is_object() {
+            bail!("line {} is not a JSON object", number + 1);
+        }
+        print(&become_what(&input).to_string())?;
+    }
+    Ok(())
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    Ok(writeln!(stdout(), "{text}")?)
 }

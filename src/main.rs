@@ -1,8 +1,16 @@
 //! `herald`: one program, its role chosen by the first argument.
 
 mod cli;
+mod config;
+mod dev;
 mod postgres;
+mod roles;
+mod seed;
 mod shutdown;
+mod supervisor;
+mod token;
+mod try_input;
+mod wiring;
 
 use std::process::ExitCode;
 

@@ -1,4 +1,15 @@
 //! The one test binary: real Postgres, the built program, and the stub as the outside world.
 
+mod api_golden;
+mod clients;
 mod engine;
+mod faults;
 mod harness;
+mod message_golden;
+mod providers;
+mod receipts;
+mod receipts_rules;
+mod store;
+mod stub;
+mod tree;
+mod workflows;

@@ -1,1 +1,167 @@
-//! The REST API.
+//! The REST API: the wire format of GOV.UK Notify, so that its official clients work unmodified.
+//!
+//! A request passes [`edge`] (headers, limits, the shape of errors), proves its service ([`auth`]), and then each
+//! handler reads as the story of that request: read the fields, check, accept. Nothing on the way asks the
+//! database ([`cache`]) until the one commit that accepts a message; the answer is given after that commit.
+
+mod auth;
+mod cache;
+mod content;
+mod edge;
+mod email;
+mod error;
+mod files;
+mod formats;
+mod letter;
+mod payload;
+mod read;
+mod receipts;
+mod recipient;
+mod sanitise;
+mod send;
+mod server;
+mod sms;
+mod spec;
+mod status;
+mod templates;
+mod token;
+mod validation;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use herald_store::sealed::Sealer;
+use poem::EndpointExt;
+use poem_openapi::{OpenApiService, Tags};
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+
+pub use error::Error;
+pub use payload::BodyLimits;
+pub use receipts::{BasicCredentials, ReceiptCredentials};
+pub use status::Build;
+
+/// What the API needs of the rest of the program.
+pub struct Deps {
+    /// For what the caches miss, and for reading notifications. Creation writes through `engine`.
+    pub pool: PgPool,
+    pub engine: herald_engine::Client,
+    pub sealer: Arc<Sealer>,
+    pub settings: Settings,
+}
+
+/// Plain values; nothing here reads the environment.
+#[derive(Clone)]
+pub struct Settings {
+    /// Where people reach this API, such as `https://api.notifications.service.gov.uk`: for links in messages.
+    pub api_host: String,
+    /// Where people reach the administration pages: for links in error messages.
+    pub admin_host: String,
+    /// Where recipients download files.
+    pub document_host: String,
+    /// What follows the @ in the senders of emails.
+    pub email_domain: String,
+    pub receipts: ReceiptCredentials,
+    pub body: BodyLimits,
+    /// How long a request may take before it is answered with 504.
+    pub patience: Duration,
+    /// How long requests that were accepted may take after the signal to stop.
+    pub grace: Duration,
+    pub build: Build,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let host = "http://localhost:6011";
+        Self {
+            api_host: host.to_owned(),
+            admin_host: "http://localhost:6012".to_owned(),
+            document_host: "http://localhost:7000".to_owned(),
+            email_domain: "notify.tools".to_owned(),
+            receipts: ReceiptCredentials::default(),
+            body: BodyLimits::default(),
+            patience: Duration::from_secs(30),
+            grace: Duration::from_secs(30),
+            build: Build::default(),
+        }
+    }
+}
+
+/// What handlers share.
+struct App {
+    pool: PgPool,
+    engine: herald_engine::Client,
+    sealer: Arc<Sealer>,
+    settings: Settings,
+    cache: cache::Cache,
+}
+
+/// Answers requests on `listener` until `shutdown`, and returns when those accepted by then are answered, or
+/// after `settings.grace`.
+pub async fn serve(listener: TcpListener, deps: Deps, shutdown: impl Future<Output = ()>) {
+    let Deps {
+        pool,
+        engine,
+        sealer,
+        settings,
+    } = deps;
+    let (patience, grace) = (settings.patience, settings.grace);
+    let cache = cache::Cache::new(pool.clone(), Arc::clone(&sealer));
+    let app = Arc::new(App {
+        pool,
+        engine,
+        sealer,
+        settings,
+        cache,
+    });
+    let service = service();
+    let routes = spec::routes(&service).nest("/", service).data(app);
+    server::run(
+        listener,
+        edge::Edge::around(routes.map_to_response(), patience),
+        shutdown,
+        grace,
+    )
+    .await;
+}
+
+/// The OpenAPI document of the public API: JSON, indented, the same for every build of one version.
+pub fn public_spec() -> String {
+    spec::of(&service())
+}
+
+type Public = (
+    sms::Texts,
+    email::Emails,
+    letter::Letters,
+    read::Notifications,
+    templates::Templates,
+    receipts::Receipts,
+    status::Status,
+);
+
+fn service() -> OpenApiService<Public, ()> {
+    let public = (
+        sms::Texts,
+        email::Emails,
+        letter::Letters,
+        read::Notifications,
+        templates::Templates,
+        receipts::Receipts,
+        status::Status,
+    );
+    OpenApiService::new(public, "Herald", "2").description(
+        "Sends text messages and emails. The interface is that of GOV.UK Notify's REST API: its official clients work unmodified.",
+    )
+}
+
+#[derive(Tags)]
+enum Tag {
+    /// Sending messages.
+    Send,
+    /// Messages that were sent.
+    Notifications,
+    Templates,
+    /// What providers call.
+    Receipts,
+    Status,
+}

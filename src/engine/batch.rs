@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     Error,
-    effect::{self, EffectError},
+    effect::{self, AnyEffect, EffectError},
     statements::{self as sql, LockedRun, Parked},
     submission::{Checkpoint, Item, NewRun, NewSignal, Submitted, Then},
     workflow::Queue,
@@ -114,10 +114,8 @@ impl<'a> Batch<'a> {
     }
 
     async fn apply_effects(&mut self, conn: &mut PgConnection) -> Result<(), EffectError> {
-        let effects: Vec<_> = self
-            .live_items()
-            .flat_map(|(_, item)| &item.submission.effects)
-            .collect();
+        let effects: Vec<&[AnyEffect]> =
+            self.live_items().map(|(_, item)| item.submission.effects.as_slice()).collect();
         effect::apply_all(&effects, conn).await
     }
 

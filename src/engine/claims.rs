@@ -301,6 +301,7 @@ impl ClaimedRow {
         Beginning {
             id: self.id,
             epoch: self.epoch,
+            created_at: self.created_at,
             claimed_at: self.claimed_at,
             replay,
             inbox,

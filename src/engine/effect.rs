@@ -51,17 +51,21 @@ fn apply_batch<'a, E: Effect>(batch: &'a [&'a AnyEffect], conn: &'a mut PgConnec
     async move { E::apply(&typed, conn).await }.boxed()
 }
 
-/// Applies effects kind by kind, in the order in which the kinds first appear.
-pub(crate) async fn apply_all(effects: &[&AnyEffect], conn: &mut PgConnection) -> EffectResult {
-    let mut kinds: Vec<TypeId> = Vec::new();
-    for effect in effects {
-        if !kinds.contains(&effect.kind) {
-            kinds.push(effect.kind);
+/// Applies the effects of many submissions. Those of one submission happen in their order, so they go in waves: the
+/// first effects of all, then the second ones; within a wave, kind by kind.
+pub(crate) async fn apply_all(submissions: &[&[AnyEffect]], conn: &mut PgConnection) -> EffectResult {
+    let waves = submissions.iter().map(|effects| effects.len()).max().unwrap_or(0);
+    for wave in 0..waves {
+        let mut kinds: Vec<Vec<&AnyEffect>> = Vec::new();
+        for effect in submissions.iter().filter_map(|effects| effects.get(wave)) {
+            match kinds.iter_mut().find(|kind| kind[0].kind == effect.kind) {
+                Some(kind) => kind.push(effect),
+                None => kinds.push(vec![effect]),
+            }
         }
-    }
-    for kind in kinds {
-        let batch: Vec<&AnyEffect> = effects.iter().copied().filter(|effect| effect.kind == kind).collect();
-        (batch[0].apply)(&batch, conn).await?;
+        for batch in kinds {
+            (batch[0].apply)(&batch, conn).await?;
+        }
     }
     Ok(())
 }

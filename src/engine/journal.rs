@@ -50,6 +50,10 @@ pub(crate) enum Event {
         step: String,
         run: uuid::Uuid,
     },
+    Signalled {
+        step: String,
+        run: uuid::Uuid,
+    },
     /// The run began to wait, when this was written, for so long at most: the deadline is the database's time.
     Waiting {
         step: String,
@@ -83,6 +87,7 @@ impl Event {
             | Self::Confirmed { step, .. }
             | Self::Committed { step }
             | Self::Started { step, .. }
+            | Self::Signalled { step, .. }
             | Self::Waiting { step, .. }
             | Self::Received { step, .. }
             | Self::TimedOut { step } => Some(step),

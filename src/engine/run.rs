@@ -15,7 +15,7 @@ use crate::{
     effect::Effect,
     journal::{Event, Recorded, Replay},
     statements::SignalRow,
-    submission::{Checkpoint, NewRun, Submission, Submitted, Then},
+    submission::{Checkpoint, NewRun, NewSignal, Submission, Submitted, Then},
     workflow::{Failure, Queue, Signal, Workflow},
 };
 
@@ -27,6 +27,7 @@ pub struct Run {
     id: Uuid,
     epoch: i64,
     seq: i32,
+    created_at: DateTime<Utc>,
     claimed_at: DateTime<Utc>,
     replay: Replay,
     inbox: Vec<SignalRow>,
@@ -42,6 +43,7 @@ pub struct Run {
 pub(crate) struct Beginning {
     pub id: Uuid,
     pub epoch: i64,
+    pub created_at: DateTime<Utc>,
     pub claimed_at: DateTime<Utc>,
     pub replay: Replay,
     pub inbox: Vec<SignalRow>,
@@ -49,17 +51,12 @@ pub(crate) struct Beginning {
 
 impl Run {
     pub(crate) fn new(beginning: Beginning, client: Client, parked: oneshot::Sender<()>) -> Self {
-        let Beginning {
-            id,
-            epoch,
-            claimed_at,
-            replay,
-            inbox,
-        } = beginning;
+        let Beginning { id, epoch, created_at, claimed_at, replay, inbox } = beginning;
         Self {
             id,
             epoch,
             seq: replay.last_seq,
+            created_at,
             claimed_at,
             replay,
             inbox,
@@ -108,6 +105,29 @@ impl Run {
             Some(Event::Started { .. }) => Ok(()),
             Some(other) => Err(unexpected(step, &other)),
         }
+    }
+
+    /// Sends a signal to another run, exactly once.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub fn signal(&mut self, step: &'static str, signal: NewSignal) -> Result<(), Failure> {
+        match self.replay.next(step).map(|recorded| recorded.event) {
+            None => {
+                self.events.push(Event::Signalled { step: step.to_owned(), run: signal.run });
+                self.pending = std::mem::take(&mut self.pending).signal(signal);
+                Ok(())
+            }
+            Some(Event::Signalled { .. }) => Ok(()),
+            Some(other) => Err(unexpected(step, &other)),
+        }
+    }
+
+    /// What is left of the time that a run may take, counted from its creation, by the database's clock as of
+    /// this claim.
+    pub fn left_of_age(&self, age: Duration) -> Duration {
+        let age = chrono::Duration::from_std(age).unwrap_or(chrono::Duration::MAX);
+        (self.created_at + age - self.claimed_at).to_std().unwrap_or(Duration::ZERO)
     }
 
     /// The next signal of this kind, in order of arrival; `None` when none has come within `patience`. While it
@@ -300,6 +320,7 @@ fn kind(event: &Event) -> &'static str {
         | Event::Confirmed { .. } => "an attempt",
         Event::Committed { .. } => "a commit",
         Event::Started { .. } => "a start",
+        Event::Signalled { .. } => "a signal sent",
         Event::Waiting { .. } | Event::Received { .. } | Event::TimedOut { .. } => "a wait",
         Event::Finished | Event::GaveUp { .. } | Event::Panicked { .. } => "an end",
     }

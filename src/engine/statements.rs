@@ -21,6 +21,7 @@ pub(crate) struct ClaimedRow {
     pub epoch: i64,
     pub attempt: i32,
     pub deaths: i16,
+    pub created_at: DateTime<Utc>,
     pub claimed_at: DateTime<Utc>,
 }
 
@@ -48,7 +49,7 @@ pub(crate) async fn claim(
                order by due_at
                limit $4
                for update skip locked))
-           returning id, workflow, input, epoch, attempt, deaths, now() as "claimed_at!""#,
+           returning id, workflow, input, epoch, attempt, deaths, created_at, now() as "claimed_at!""#,
         queue,
         owner,
         lease.as_secs_f64(),

@@ -2,11 +2,14 @@
 
 pub mod email;
 pub mod email_address;
+pub mod html;
 pub mod markdown;
 pub mod personalisation;
 pub mod phone;
+pub mod python;
 pub mod receipt;
 pub mod sms;
 pub mod status;
 pub mod template;
+mod text;
 pub mod typography;

@@ -18,8 +18,7 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
 use crate::{Accepted, Email, Outcome, Secret, SendError, SetupError, Timeouts, http};
 
-/// Name of the message tag with our notification id. Recipients do not see it; SES events and the stub do.
-pub const REFERENCE_TAG: &str = "notification_id";
+pub use herald_message::receipt::ses::REFERENCE_TAG;
 
 #[derive(Clone, Debug)]
 pub struct Settings {

@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub provider: Provider,
     /// The reference that the receipts name.
     pub reference: String,
+    /// Our own id, where the message carried it beside its reference.
+    pub tag: Option<String>,
     /// None: nobody wants to know.
     pub url: Option<String>,
     pub fate: Fate,

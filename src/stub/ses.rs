@@ -10,7 +10,7 @@ use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::Utc;
-use herald_message::receipt::Provider;
+use herald_message::receipt::{Provider, ses::REFERENCE_TAG};
 use mail_parser::MessageParser;
 use uuid::Uuid;
 
@@ -19,9 +19,6 @@ use crate::answer::{Answer, Taken, play};
 use crate::faults::Fault;
 use crate::phone::Message;
 use crate::receipts::{Fate, Plan};
-
-/// The message tag that carries the notification's id.
-const REFERENCE_TAG: &str = "notification_id";
 
 /// `POST /ses`
 pub(crate) async fn call(State(world): State<Arc<World>>, body: Bytes) -> Response {
@@ -66,11 +63,13 @@ fn read_email(world: &World, form: &Form<'_>) -> Result<Taken, (&'static str, St
     }
     .ok_or(("InvalidParameterValue", "the message cannot be read".to_owned()))?;
     let message_id = format!("{}-000000", Uuid::now_v7());
-    let reference = form.tag(REFERENCE_TAG).unwrap_or(&message_id).to_owned();
+    let tag = form.tag(REFERENCE_TAG);
+    let reference = tag.unwrap_or(&message_id).to_owned();
     Ok(Taken {
         receipts: Plan {
             provider: Provider::Ses,
             reference: message_id.clone(),
+            tag: tag.map(str::to_owned),
             url: world.receipts.url_of(Provider::Ses),
             fate: Fate::of_address(&email.to),
             to: email.to.clone(),

@@ -101,6 +101,7 @@ fn taken(
     let receipts = Plan {
         provider,
         reference: reference.clone(),
+        tag: None,
         url: receipt_url.or_else(|| world.receipts.url_of(provider)),
         fate: Fate::of_number(&to),
         to: to.clone(),

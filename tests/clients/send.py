@@ -3,7 +3,8 @@
 import sys
 import time
 
-from notifications_python_client import HTTPError, NotificationsAPIClient
+from notifications_python_client import NotificationsAPIClient
+from notifications_python_client.errors import HTTPError
 
 url, key, sms_template, email_template = sys.argv[1:]
 client = NotificationsAPIClient(key, base_url=url)

@@ -323,6 +323,17 @@ impl Toys {
         .await;
     }
 
+    /// As [`Self::until`], while no back-off lasts.
+    pub async fn hurry_until(&self, run: Uuid, state: &str) {
+        eventually(&format!("the run is {state}"), || async {
+            let hurry = "update engine.run set due_at = now() where id = $1 and state = 'sleeping'";
+            sqlx::query(hurry).bind(run).execute(&*self.database).await.unwrap();
+            let row = self.row(run).await;
+            (row.as_ref().map_or("over", |row| &row.0) == state).then_some(())
+        })
+        .await;
+    }
+
     /// The kinds of events in the journal, in order.
     pub async fn events(&self, run: Uuid) -> Vec<String> {
         sqlx::query_scalar(

@@ -13,6 +13,13 @@ const TEST: &str = "d4a1b7e3-6c2f-4b1d-a5e8-3b7f9c0d8e43";
 const SMS_TEMPLATE: &str = "0d2d7f4c-7c0e-4f7e-8f3d-0a8f4b0c2e21";
 const EMAIL_TEMPLATE: &str = "5b8f5f5e-1c43-4b8e-9b56-7d1e2a9c4f31";
 
+/// A client for any request.
+pub fn http() -> reqwest::Client {
+    // It wants a provider of cryptography, though nothing here is encrypted. Another test may have set it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
+
 pub struct Client<'a> {
     herald: &'a Herald,
     http: reqwest::Client,
@@ -21,9 +28,7 @@ pub struct Client<'a> {
 
 impl<'a> Client<'a> {
     pub fn live(herald: &'a Herald) -> Self {
-        // The client wants a provider of cryptography, though nothing here is encrypted.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        Self { herald, http: reqwest::Client::new(), secret: LIVE }
+        Self { herald, http: http(), secret: LIVE }
     }
 
     pub fn test(herald: &'a Herald) -> Self {

@@ -5,7 +5,7 @@ mod database;
 mod eventually;
 mod herald;
 
-pub use client::Client;
+pub use client::{Client, http};
 pub use database::{Database, database};
 pub use eventually::eventually;
-pub use herald::{Herald, Process, SEALING_KEYS, program};
+pub use herald::{Herald, SEALING_KEYS, program};

@@ -23,11 +23,11 @@ async fn a_text_reaches_the_phone_once_and_is_delivered() {
 async fn an_email_reaches_the_inbox_once_and_is_delivered() {
     let herald = Herald::start_all().await;
     let client = Client::live(&herald);
-    let id = client.send_email("Ada@Example.com").await;
+    let id = client.send_email("Ada@example.com").await;
     client.until(&id, "delivered").await;
     let got = client.phone(&id).await;
     assert_eq!(got.len(), 1, "{got:?}");
-    assert_eq!(got[0]["to"], "Ada@Example.com");
+    assert_eq!(got[0]["to"], "Ada@example.com");
     assert!(got[0]["content"].as_str().unwrap().contains("Hello Ada,"), "{got:?}");
 }
 

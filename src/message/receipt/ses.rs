@@ -1,10 +1,17 @@
 //! What SES says about an email: the envelope of SNS with a JSON text inside.
 //! Recipients, headers and the mail servers' answers are never read, so that they cannot be stored.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{CallbackError, Provider, Receipt, Verdict, bounded};
+
+/// Name of the message tag that carries our notification id to SES and back. Recipients do not see it. Events that a
+/// configuration set publishes bring it back; plain notifications do not.
+pub const REFERENCE_TAG: &str = "notification_id";
 
 /// What an SNS envelope asks of us.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +19,8 @@ pub enum Notice {
     /// The email of that MessageId was delivered or bounced.
     Receipt {
         reference: String,
+        /// Our own id, where the event brings its tag back.
+        notification_id: Option<Uuid>,
         /// When SES took the email; tells a receipt that overtook our commit from one about a stranger's email.
         sent_at: Option<DateTime<Utc>>,
         receipt: Receipt,
@@ -68,6 +77,14 @@ struct Message {
 struct Mail {
     message_id: String,
     timestamp: Option<String>,
+    #[serde(default)]
+    tags: HashMap<String, Vec<String>>,
+}
+
+impl Mail {
+    fn notification_id(&self) -> Option<Uuid> {
+        self.tags.get(REFERENCE_TAG)?.first()?.parse().ok()
+    }
 }
 
 #[derive(Deserialize)]
@@ -110,11 +127,13 @@ pub fn parse(body: &[u8]) -> Result<Notice, CallbackError> {
 }
 
 fn read_message(message: Message) -> Result<Notice, CallbackError> {
+    let notification_id = message.mail.notification_id();
     let reference = message.mail.message_id;
     let sent_at = time(message.mail.timestamp);
     match (message.notification_type.as_str(), message.bounce, message.complaint) {
         ("Delivery", ..) => Ok(Notice::Receipt {
             reference,
+            notification_id,
             sent_at,
             receipt: Receipt {
                 at: message.delivery.and_then(|delivery| time(delivery.timestamp)),
@@ -123,6 +142,7 @@ fn read_message(message: Message) -> Result<Notice, CallbackError> {
         }),
         ("Bounce", Some(bounce), _) => Ok(Notice::Receipt {
             reference,
+            notification_id,
             sent_at,
             receipt: bounced(bounce),
         }),

@@ -3,6 +3,7 @@
 use std::{borrow::Borrow, collections::HashMap};
 
 use herald_message::{
+    phone::has_delivery_receipts,
     receipt::{Receipt, decide},
     status::Status,
 };
@@ -72,7 +73,12 @@ pub async fn settle<S: Borrow<Settlement> + Sync>(conn: &mut PgConnection, settl
 
 impl Current {
     fn take(&mut self, settlement: &Settlement) {
-        if self.international && !expects_receipts(self.phone_prefix.as_deref()) {
+        if self.international
+            && self
+                .phone_prefix
+                .as_deref()
+                .is_some_and(|prefix| !has_delivery_receipts(prefix))
+        {
             return;
         }
         let Some(status) = decide(self.status, self.sent_by.as_deref(), &settlement.receipt) else {
@@ -182,9 +188,4 @@ pub async fn fail(conn: &mut PgConnection, failures: &[(Uuid, Status)]) -> Resul
     )
     .fetch_all(conn)
     .await?)
-}
-
-/// Whether providers send receipts for that country. Until the phone rules say so, every country does.
-fn expects_receipts(_phone_prefix: Option<&str>) -> bool {
-    true
 }

@@ -2,7 +2,7 @@
 
 use chrono::{SecondsFormat, Utc};
 use chrono_tz::Europe::London;
-use herald_message::receipt::Provider;
+use herald_message::receipt::{Provider, ses::REFERENCE_TAG};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -171,6 +171,9 @@ impl Stage {
                 "destination": [plan.to],
             },
         });
+        if let Some(tag) = &plan.tag {
+            message["mail"]["tags"] = json!({ REFERENCE_TAG: [tag] });
+        }
         let (kind, part, content) = self.ses_part(plan, &now);
         message["notificationType"] = json!(kind);
         message[part] = content;

@@ -1,0 +1,305 @@
+//! How a request can fail, and the two shapes in which clients of GOV.UK Notify expect to be told.
+//!
+//! *v2*: `{"status_code": N, "errors": [{"error": Class, "message": text}]}`; *legacy*, for everything outside `/v2` and for
+//! routes that do not exist: `{"result": "error", "message": text-or-object}`. The classes are wire text that
+//! clients switch on. An error that is not the caller's fault is logged here, once, and told without detail.
+
+use std::borrow::Cow;
+
+use poem::{Response, error::ResponseError, http::StatusCode};
+use poem_openapi::{
+    ApiResponse, Object,
+    payload::Payload,
+    registry::{MetaMediaType, MetaResponse, MetaResponses, Registry},
+};
+use serde::Serialize;
+
+use crate::payload::{Answer, json_response};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The body or the query does not fit its schema; one message a fault.
+    #[error("{}", .0.join("; "))]
+    Validation(Vec<String>),
+    #[error("{message}")]
+    Auth { status: StatusCode, message: &'static str },
+    /// What is asked for is well formed, but cannot be done.
+    #[error("{0}")]
+    BadRequest(Cow<'static, str>),
+    #[error("{0}")]
+    InvalidPhone(String),
+    #[error("No result found")]
+    NotFound,
+    /// The address is not one of ours after all.
+    #[error("there is no such route")]
+    NoRoute,
+    #[error("The request is larger than {limit} bytes")]
+    TooLarge { limit: usize },
+    #[error("The body of the request did not arrive in time")]
+    TooSlow,
+    #[error("{0}")]
+    NotAvailable(&'static str),
+    #[error("The service is temporarily unavailable")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("Internal server error")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    pub fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::BadRequest(message.into())
+    }
+
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::Validation(vec![message.into()])
+    }
+
+    fn http_status(&self) -> StatusCode {
+        match self {
+            Self::Validation(_) | Self::BadRequest(_) | Self::InvalidPhone(_) => StatusCode::BAD_REQUEST,
+            Self::Auth { status, .. } => *status,
+            Self::NotFound | Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::NotAvailable(_) => StatusCode::NOT_IMPLEMENTED,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn class(&self) -> &'static str {
+        match self {
+            Self::Validation(_) => "ValidationError",
+            Self::Auth { .. } => "AuthError",
+            Self::BadRequest(_) => "BadRequestError",
+            Self::InvalidPhone(_) => "InvalidPhoneError",
+            Self::NotFound | Self::NoRoute => "NoResultFound",
+            Self::TooLarge { .. } => "RequestEntityTooLarge",
+            Self::TooSlow => "RequestTimeout",
+            Self::NotAvailable(_) => "NotImplementedError",
+            Self::Unavailable(_) => "ServiceUnavailable",
+            Self::Internal(_) => "InternalServerError",
+        }
+    }
+
+    fn to_response(&self) -> Response {
+        match self {
+            Self::Internal(cause) => tracing::error!(error = %causes(cause.as_ref()), "a request failed"),
+            Self::Unavailable(cause) => {
+                tracing::warn!(error = %causes(cause.as_ref()), "a request could not be served")
+            }
+            Self::NoRoute => return not_found(),
+            _ => {}
+        }
+        let status = self.http_status();
+        let error = |message| ErrorMessage {
+            error: self.class().to_owned(),
+            message,
+        };
+        let errors = match self {
+            Self::Validation(messages) => messages.iter().cloned().map(error).collect(),
+            other => vec![error(other.to_string())],
+        };
+        let mut response = json_response(
+            status,
+            &Errors {
+                errors,
+                status_code: status.as_u16(),
+            },
+        );
+        if matches!(self, Self::TooLarge { .. } | Self::TooSlow) {
+            // The rest of the body is not read, so nothing more can follow on this connection.
+            response
+                .headers_mut()
+                .insert("connection", poem::http::HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// A text with its causes; none of ours carries personal data.
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
+                Self::Unavailable(error.into())
+            }
+            _ => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<herald_store::Error> for Error {
+    fn from(error: herald_store::Error) -> Self {
+        if error.is_transient() {
+            Self::Unavailable(error.into())
+        } else {
+            Self::Internal(error.into())
+        }
+    }
+}
+
+impl From<herald_engine::Error> for Error {
+    fn from(error: herald_engine::Error) -> Self {
+        match error {
+            herald_engine::Error::Unavailable => Self::Unavailable(error.into()),
+            herald_engine::Error::Database(error) => error.into(),
+            _ => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl ResponseError for Error {
+    fn status(&self) -> StatusCode {
+        self.http_status()
+    }
+
+    fn as_response(&self) -> Response {
+        self.to_response()
+    }
+}
+
+impl ApiResponse for Error {
+    fn meta() -> MetaResponses {
+        let mut meta = OtherError::meta();
+        meta.responses.extend([
+            described(
+                400,
+                "`ValidationError`, `BadRequestError` or `InvalidPhoneError`: it cannot be done as it is asked for.",
+            ),
+            described(401, "`AuthError`: there is no bearer token."),
+            described(403, "`AuthError`: the token is wrong, too old, or of a revoked key."),
+            described(404, "`NoResultFound`: the service has no such thing."),
+            described(501, "`NotImplementedError`: Herald cannot do this yet."),
+        ]);
+        meta
+    }
+
+    fn register(registry: &mut Registry) {
+        <Answer<Errors> as Payload>::register(registry);
+    }
+}
+
+/// An error of routes whose callers are told what they did wrong in another shape. Documents only what is left.
+#[derive(Debug)]
+pub struct OtherError(Error);
+
+impl<E> From<E> for OtherError
+where
+    Error: From<E>,
+{
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl From<OtherError> for poem::Error {
+    fn from(error: OtherError) -> Self {
+        error.0.into()
+    }
+}
+
+impl ApiResponse for OtherError {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: vec![
+                described(408, "`RequestTimeout`: the body did not arrive in time."),
+                described(413, "`RequestEntityTooLarge`: the body is too large."),
+                described(500, "`InternalServerError`: not the caller's fault."),
+                described(503, "`ServiceUnavailable`: try again later."),
+            ],
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        <Answer<Errors> as Payload>::register(registry);
+    }
+}
+
+fn described(status: u16, description: &'static str) -> MetaResponse {
+    MetaResponse {
+        description,
+        status: Some(status),
+        status_range: None,
+        content: vec![MetaMediaType {
+            content_type: <Answer<Errors> as Payload>::CONTENT_TYPE,
+            schema: <Answer<Errors> as Payload>::schema_ref(),
+        }],
+        headers: Vec::new(),
+    }
+}
+
+/// What every `/v2` route answers when it fails.
+#[derive(Debug, Serialize, Object)]
+struct Errors {
+    errors: Vec<ErrorMessage>,
+    status_code: u16,
+}
+
+#[derive(Debug, Serialize, Object)]
+#[oai(rename = "Error")]
+struct ErrorMessage {
+    /// The class of the error, such as `ValidationError`.
+    error: String,
+    /// What is wrong, in English.
+    message: String,
+}
+
+/// The legacy shape.
+#[derive(Debug, Serialize, Object)]
+#[oai(rename = "LegacyError")]
+pub struct LegacyErrors {
+    /// What is wrong: text, or JSON of any kind.
+    message: serde_json::Value,
+    /// Always `error`.
+    result: String,
+}
+
+impl LegacyErrors {
+    pub fn new(message: impl Into<serde_json::Value>) -> Self {
+        Self {
+            message: message.into(),
+            result: "error".to_owned(),
+        }
+    }
+}
+
+pub fn legacy(status: StatusCode, message: &'static str) -> Response {
+    json_response(status, &LegacyErrors::new(message))
+}
+
+/// Answers for an error of the framework: a route or method that does not exist, or a bug.
+pub fn framework(error: poem::Error) -> Response {
+    if error.is::<Error>() || error.is_from_response() {
+        return error.into_response();
+    }
+    match error.status() {
+        StatusCode::NOT_FOUND => not_found(),
+        StatusCode::METHOD_NOT_ALLOWED => legacy(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "The method is not allowed for the requested URL.",
+        ),
+        _ => {
+            tracing::error!(error = %error, "a request failed in the framework");
+            legacy(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
+        }
+    }
+}
+
+/// Werkzeug's text for a route that does not exist, which clients have seen for years.
+pub fn not_found() -> Response {
+    legacy(
+        StatusCode::NOT_FOUND,
+        "The requested URL was not found on the server. If you entered the URL manually please check your spelling and try again.",
+    )
+}

@@ -1,0 +1,153 @@
+//! `POST /v2/notifications/sms`.
+
+use std::sync::Arc;
+
+use herald_store::{NotificationType, notifications::NewNotification};
+use herald_workflows::accept;
+use poem::{Request, web::Data};
+use poem_openapi::{ApiResponse, Object, OpenApi};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::{
+    App, Error, Tag,
+    auth::Caller,
+    content,
+    payload::{Answer, Posted, Timestamp},
+    recipient::{self, TypedNumber},
+    send::{self, SentTemplate},
+    validation::{Fields, present},
+};
+
+pub struct Texts;
+
+#[OpenApi(tag = "Tag::Send")]
+impl Texts {
+    /// Send a text message
+    ///
+    /// It is accepted, and will be sent, once this is answered.
+    #[oai(path = "/v2/notifications/sms", method = "post", operation_id = "sendSms")]
+    async fn send(
+        &self,
+        caller: Caller,
+        app: Data<&Arc<App>>,
+        request: &Request,
+        body: Posted<SmsRequest>,
+    ) -> Result<SmsAccepted, Error> {
+        let Order {
+            phone_number: TypedNumber { text: typed, number },
+            template_id,
+            personalisation,
+            reference,
+            sms_sender_id,
+        } = Order::read(&body.bytes)?;
+
+        send::check_permission(&caller, NotificationType::Sms)?;
+        let template = send::template(&app, &caller, template_id, NotificationType::Sms).await?;
+        let text = content::text(&template, &personalisation)?;
+        let sender = send::sms_sender(&app, &caller, sms_sender_id).await?;
+        recipient::check_number(&app, &caller, &number).await?;
+        text.check_length()?;
+
+        let id = Uuid::now_v7();
+        if !recipient::is_simulated_number(&number) {
+            let row = NewNotification {
+                to: typed,
+                international: number.international,
+                phone_prefix: Some(number.country_prefix),
+                rate_multiplier: Some(number.rate_multiplier.into()),
+                normalised_to: Some(number.normalised),
+                personalisation: send::seal(&app, &personalisation),
+                client_reference: reference.clone(),
+                reply_to_text: Some(sender.to_string()),
+                ..send::row(id, &caller, &template)
+            };
+            accept::sms(&app.engine, row).await?;
+        }
+        let host = send::host_of(request, &app.settings);
+        Ok(SmsAccepted::Created(Answer(AcceptedSms {
+            content: SmsContent {
+                body: text.body,
+                from_number: sender.to_string(),
+            },
+            id,
+            reference,
+            scheduled_for: None,
+            template: SentTemplate::new(&host, &template),
+            uri: send::notification_uri(&host, id),
+        })))
+    }
+}
+
+/// What is asked for, read.
+struct Order {
+    phone_number: TypedNumber,
+    template_id: Uuid,
+    personalisation: Map<String, Value>,
+    reference: Option<String>,
+    sms_sender_id: Option<Uuid>,
+}
+
+impl Order {
+    fn read(body: &[u8]) -> Result<Self, Error> {
+        let mut fields = Fields::of_body(body)?;
+        fields.require(&["phone_number", "template_id"]);
+        let reference = fields.short_text("reference", send::LONGEST_REFERENCE);
+        let phone_number = fields.judged_text("phone_number", recipient::read_phone_number);
+        let template_id = fields.uuid("template_id");
+        let personalisation = fields.object("personalisation");
+        fields.schedule("scheduled_for");
+        let sms_sender_id = fields.uuid("sms_sender_id");
+        fields.finish()?;
+        Ok(Self {
+            phone_number: present(phone_number, "phone_number")?,
+            template_id: present(template_id, "template_id")?,
+            personalisation: personalisation.unwrap_or_default(),
+            reference,
+            sms_sender_id,
+        })
+    }
+}
+
+/// A text message to send.
+#[derive(Debug, Object)]
+struct SmsRequest {
+    phone_number: String,
+    template_id: Uuid,
+    /// Values for the template's placeholders.
+    personalisation: Option<Value>,
+    /// The client's own, to find the message by.
+    #[oai(validator(max_length = 1000))]
+    reference: Option<String>,
+    /// Within the next 24 hours. It is checked, and then ignored: the message is sent at once.
+    scheduled_for: Option<String>,
+    /// One of the service's senders, if not the default.
+    sms_sender_id: Option<Uuid>,
+}
+
+#[derive(ApiResponse)]
+enum SmsAccepted {
+    /// The message will be sent.
+    #[oai(status = 201)]
+    Created(Answer<AcceptedSms>),
+}
+
+#[derive(Debug, Serialize, Object)]
+struct AcceptedSms {
+    content: SmsContent,
+    id: Uuid,
+    reference: Option<String>,
+    /// Always null.
+    scheduled_for: Option<Timestamp>,
+    template: SentTemplate,
+    /// Where to read about it.
+    uri: String,
+}
+
+#[derive(Debug, Serialize, Object)]
+struct SmsContent {
+    /// Without the name of the service, which may be put in front when it is sent.
+    body: String,
+    from_number: String,
+}

@@ -1,0 +1,108 @@
+//! The OpenAPI document, and a page to read it.
+//!
+//! poem-openapi writes it from the handlers' types. What it cannot know is completed here: which errors an operation
+//! cannot have, that answers always hold all their properties, and that requests may hold no others.
+
+use poem::{Endpoint, Response, Route, endpoint::make_sync, http::header};
+use poem_openapi::{OpenApi, OpenApiService};
+use serde_json::{Map, Value, json};
+
+/// Schemas of requests that are refused when they have a property more.
+const CLOSED_REQUESTS: [&str; 2] = ["SmsRequest", "EmailRequest"];
+
+/// Schemas of requests to which anything may be added.
+const OPEN_REQUESTS: [&str; 5] = [
+    "LetterRequest",
+    "PreviewRequest",
+    "FiretextReceipt",
+    "MmgReceipt",
+    "SnsEnvelope",
+];
+
+/// Schemas of answers that leave out what does not apply.
+const SPARSE_ANSWERS: [&str; 2] = ["CostDetails", "StatusReport"];
+
+/// Operations that answer 501 to some requests.
+const UNFINISHED: [&str; 2] = ["sendEmail", "getLetterPdf"];
+
+/// Operations that succeed for nobody yet.
+const UNBUILT: [&str; 2] = ["sendLetter", "getLetterPdf"];
+
+/// The document as it is published: JSON, made for reading.
+pub fn of<T: OpenApi>(service: &OpenApiService<T, ()>) -> String {
+    let mut document: Value = serde_json::from_str(&service.spec()).expect("poem-openapi writes JSON");
+    for (path, operations) in object(&mut document["paths"]) {
+        for operation in object(operations).values_mut() {
+            keep_possible_errors(path, operation);
+        }
+    }
+    for (name, schema) in object(&mut document["components"]["schemas"]) {
+        complete_schema(name, schema);
+    }
+    let mut text = serde_json::to_string_pretty(&document).expect("it was JSON before");
+    text.push('\n');
+    text
+}
+
+/// The handlers share one type of error, with all there are.
+fn keep_possible_errors(path: &str, operation: &mut Value) {
+    let has_body = operation.get("requestBody").is_some();
+    let has_token = operation.get("security").is_some();
+    let is_receipt = path.starts_with("/notifications/");
+    let is_one_of = |names: &[&str]| names.iter().any(|name| operation["operationId"] == *name);
+    let (may_be_unfinished, is_unbuilt) = (is_one_of(&UNFINISHED), is_one_of(&UNBUILT));
+    let responses = object(&mut operation["responses"]);
+    responses.sort_keys();
+    responses.retain(|status, _| match status.as_str() {
+        "200" => !is_unbuilt,
+        "400" | "401" | "403" => has_token || is_receipt,
+        "404" => path.contains('{'),
+        "408" | "413" => has_body,
+        "501" => may_be_unfinished,
+        _ => true,
+    });
+}
+
+fn complete_schema(name: &str, schema: &mut Value) {
+    if CLOSED_REQUESTS.contains(&name) {
+        schema["additionalProperties"] = false.into();
+    }
+    if CLOSED_REQUESTS.contains(&name) || OPEN_REQUESTS.contains(&name) {
+        if let Some(personalisation) = schema.pointer_mut("/properties/personalisation") {
+            personalisation["type"] = "object".into();
+        }
+        return;
+    }
+    if SPARSE_ANSWERS.contains(&name) {
+        return;
+    }
+    let required = schema["required"].as_array().cloned().unwrap_or_default();
+    let properties = object(&mut schema["properties"]);
+    for (property, schema) in properties.iter_mut() {
+        if !required.contains(&json!(property)) {
+            schema["nullable"] = true.into();
+        }
+    }
+    schema["required"] = properties.keys().cloned().collect();
+}
+
+fn object(value: &mut Value) -> &mut Map<String, Value> {
+    value.as_object_mut().expect("OpenAPI has an object here")
+}
+
+/// `/openapi.json` and `/docs`, a page that holds all that it shows: nothing is fetched from elsewhere.
+pub fn routes<T: OpenApi>(service: &OpenApiService<T, ()>) -> Route {
+    let document = of(service);
+    let page = service.swagger_ui_html().replace(&service.spec(), &document);
+    Route::new()
+        .at("/openapi.json", text(document, "application/json"))
+        .at("/docs", text(page, "text/html; charset=utf-8"))
+}
+
+fn text(body: String, content_type: &'static str) -> impl Endpoint<Output = Response> {
+    make_sync(move |_| {
+        Response::builder()
+            .header(header::CONTENT_TYPE, content_type)
+            .body(body.clone())
+    })
+}

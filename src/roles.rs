@@ -1,0 +1,60 @@
+//! The long-running roles, as production starts them.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::Context;
+use herald_engine::{BatchLimits, Client, Queue, Worker};
+use tokio::net::TcpListener;
+
+use crate::{config, shutdown, wiring};
+
+pub async fn api() -> anyhow::Result<()> {
+    let listener = bind(config::listen(config::DEFAULT_PORT)?).await?;
+    let deps = wiring::api_deps().await?;
+    tracing::info!(address = %listener.local_addr()?, "the API is ready");
+    herald_api::serve(listener, deps, shutdown::requested()).await;
+    Ok(())
+}
+
+pub async fn worker(queues: Vec<Queue>) -> anyhow::Result<()> {
+    let settings = config::worker()?;
+    let pool = wiring::pool().await?;
+    let registry = herald_workflows::registry(wiring::tools(pool.clone()).await?);
+    let client = Client::new(pool.clone(), BatchLimits::default());
+    let names: Vec<&str> = queues.iter().map(|queue| queue.0).collect();
+    tracing::info!(queues = names.join(","), "the worker is ready");
+    Worker { pool, client, queues, settings }.run(registry, shutdown::requested()).await?;
+    Ok(())
+}
+
+/// Recurring work. Any number of beats may run.
+pub async fn beat() -> anyhow::Result<()> {
+    const DAYS_AHEAD: u16 = 7;
+    let pool = wiring::pool().await?;
+    let mut hours = tokio::time::interval(Duration::from_secs(60 * 60));
+    tracing::info!("the beat is ready");
+    let beating = async {
+        loop {
+            hours.tick().await;
+            if let Err(error) = herald_engine::make_partitions(&pool, DAYS_AHEAD).await {
+                tracing::error!(%error, "could not make the partitions of the days ahead");
+            }
+        }
+    };
+    tokio::select! {
+        () = beating => {}
+        () = shutdown::requested() => {}
+    }
+    Ok(())
+}
+
+pub async fn stub() -> anyhow::Result<()> {
+    let listener = bind(config::listen(6300)?).await?;
+    tracing::info!(address = %listener.local_addr()?, "the stub is ready");
+    herald_stub::serve(listener, config::stub()?, shutdown::requested()).await;
+    Ok(())
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; the settings HOST and PORT say where"))
+}

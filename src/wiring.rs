@@ -1,0 +1,51 @@
+//! The one place where all parts meet.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use herald_engine::{BatchLimits, Client};
+use herald_providers::{SmsClient, firetext, mmg, ses};
+use herald_workflows::{Tools, retry};
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use crate::config;
+
+/// A pool on the configured database. It waits for a database that is still starting.
+pub async fn pool() -> anyhow::Result<PgPool> {
+    connect(&config::database_url()?, config::database_connections()?).await
+}
+
+pub async fn connect(url: &str, connections: u32) -> anyhow::Result<PgPool> {
+    let options: PgConnectOptions = url.parse().context("the setting DATABASE_URL is malformed: it must be a Postgres URL")?;
+    // Waiting for the outside never happens on a connection, so a statement that takes this long is lost.
+    let options = options.application_name("herald").options([("statement_timeout", "30s"), ("lock_timeout", "10s"), ("idle_in_transaction_session_timeout", "60s")]);
+    PgPoolOptions::new()
+        .max_connections(connections)
+        // A dead connection shows itself by an error, and everything that is written is repeated over that.
+        .test_before_acquire(false)
+        .acquire_timeout(Duration::from_secs(10))
+        .connect_with(options)
+        .await
+        .context("cannot reach the database of DATABASE_URL")
+}
+
+pub async fn api_deps() -> anyhow::Result<herald_api::Deps> {
+    let pool = pool().await?;
+    Ok(herald_api::Deps {
+        engine: Client::new(pool.clone(), BatchLimits::default()),
+        pool,
+        sealer: Arc::new(config::sealer()?),
+        settings: config::api()?,
+    })
+}
+
+pub async fn tools(pool: PgPool) -> anyhow::Result<Tools> {
+    let config::Providers { firetext, mmg, ses } = config::providers()?;
+    let sms = vec![SmsClient::Firetext(firetext::Client::new(firetext)?), SmsClient::Mmg(mmg::Client::new(mmg)?)];
+    let ses = ses::Client::new(ses).await?;
+    let sending = retry::sending(config::unknown_outcome_patience()?);
+    Ok(Tools::new(pool, Arc::new(config::sealer()?), sms, ses, config::email_domain(), sending))
+}

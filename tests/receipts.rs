@@ -1,0 +1,153 @@
+//! Receipts posted to the built program change rows as Notify's do (golden/receipts.json). The rows here have no
+//! delivery that waits for them, as after the take-over of a Notify database.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use herald_store::sealed::{Key, Sealer, context};
+use serde_json::{Value, json};
+use sqlx::Row;
+use uuid::Uuid;
+
+use crate::harness::{Herald, SEALING_KEYS, eventually, http};
+
+/// Case numbers where Herald differs on purpose, and why.
+const EXCEPTIONS: [(usize, &str); 3] = [
+    (117, "a body that is no JSON is refused with 400, not 500"),
+    (118, "a JSON list is refused with 400, not 500"),
+    (179, "a bounce without a destination is a bounce all the same"),
+];
+
+struct Case<'a> {
+    number: usize,
+    golden: &'a Value,
+    id: Uuid,
+    reference: String,
+}
+
+#[tokio::test]
+async fn receipts_change_rows_as_notify_does() {
+    let herald = Herald::start_all().await;
+    let golden: Value = serde_json::from_str(include_str!("golden/receipts.json")).unwrap();
+    let mut cases = Vec::new();
+    for (number, golden) in golden["cases"].as_array().unwrap().iter().enumerate() {
+        let case = Case { number, golden, id: Uuid::now_v7(), reference: Uuid::new_v4().to_string() };
+        insert(&herald, &case).await;
+        cases.push(case);
+    }
+    let http = http();
+    let mut differences = Vec::new();
+    let steps = cases.iter().map(|case| case.golden["steps"].as_array().unwrap().len()).max().unwrap();
+    for step in 0..steps {
+        for case in &cases {
+            let Some(golden) = case.golden["steps"].get(step) else { continue };
+            differences.extend(post(&http, &herald, case, golden).await);
+        }
+        until_settled(&herald).await;
+        for case in &cases {
+            let Some(golden) = case.golden["steps"].get(step) else { continue };
+            differences.extend(compare(&herald, case, &golden["result"]).await);
+        }
+    }
+    differences.retain(|(number, _)| !EXCEPTIONS.iter().any(|(exception, _)| exception == number));
+    assert!(differences.is_empty(), "{} differ:\n{differences:#?}", differences.len());
+}
+
+async fn insert(herald: &Herald, case: &Case<'_>) {
+    let row = &case.golden["notification"];
+    let text = row["type"] == "sms";
+    let sealer = Sealer::new(Key::parse(SEALING_KEYS).unwrap(), Vec::new());
+    let personalisation = sealer.seal(context::PERSONALISATION, r#"{"name": "Jo"}"#);
+    sqlx::query(
+        r#"insert into notifications (id, "to", service_id, template_id, template_version, created_at, key_type,
+               notification_type, billable_units, notification_status, sent_by, reference, international, phone_prefix,
+               _personalisation)
+           select $1, $2, service_id, id, version, now() at time zone 'utc', $3, template_type::text::notification_type,
+               $4, $5, $6, $7, $8, $9, $10
+           from templates where template_type::text = $11"#,
+    )
+    .bind(case.id)
+    .bind(if text { "07411000001" } else { "a@example.com" })
+    .bind(row["key_type"].as_str().unwrap_or("normal"))
+    .bind(i32::try_from(row["billable_units"].as_i64().unwrap_or(1)).unwrap())
+    .bind(row["status"].as_str())
+    .bind(row["sent_by"].as_str())
+    .bind(&case.reference)
+    .bind(row["international"].as_bool().unwrap_or(false))
+    .bind(row["phone_prefix"].as_str())
+    .bind(personalisation.as_str())
+    .bind(row["type"].as_str())
+    .execute(&*herald.database)
+    .await
+    .unwrap();
+}
+
+/// Posts the callback; compares the answer where Notify's was recorded.
+async fn post(http: &reqwest::Client, herald: &Herald, case: &Case<'_>, step: &Value) -> Option<(usize, String)> {
+    let callback = expand(&step["callback"], case);
+    let provider = callback["provider"].as_str().unwrap();
+    let path = if provider == "ses" { "email/ses".to_owned() } else { format!("sms/{provider}") };
+    let mut request = http.post(format!("{}/notifications/{path}", herald.base_url));
+    if let Some(form) = callback["form"].as_object() {
+        let fields: Vec<(&String, &str)> = form.iter().map(|(name, value)| (name, value.as_str().unwrap())).collect();
+        request = request.form(&fields);
+    } else if let Some(raw) = callback["raw"].as_str() {
+        request = request.header("Content-Type", "application/json").body(raw.to_owned());
+    } else if let Some(raw) = callback["raw_base64"].as_str() {
+        request = request.body(BASE64_STANDARD.decode(raw).unwrap());
+    } else if callback.get("envelope").is_some() {
+        request = request.json(&callback["envelope"]);
+    } else if callback.get("message").is_some() {
+        request = request.json(&json!({"Type": "Notification", "Message": callback["message"].to_string()}));
+    } else {
+        request = request.json(&callback["json"]);
+    }
+    let answer = request.send().await.unwrap();
+    let status = answer.status().as_u16();
+    let body: Value = answer.json().await.unwrap_or_default();
+    let expected = step.get("http")?;
+    let same = expected["status"] == status && expected.get("json").is_none_or(|json| *json == body);
+    (!same).then(|| (case.number, format!("answered {status} {body}, not {expected}")))
+}
+
+fn expand(value: &Value, case: &Case<'_>) -> Value {
+    let id = case.id.to_string();
+    let text = value
+        .to_string()
+        .replace("<id no hyphens>", &case.id.simple().to_string())
+        .replace("<id>", &id)
+        .replace("<ID>", &id.to_uppercase())
+        .replace("<ref>", &case.reference);
+    let now = |minus: i64| (chrono::Utc::now() - chrono::TimeDelta::seconds(minus)).format("%Y-%m-%dT%H:%M:%S.000Z").to_string();
+    let tokens = regex::Regex::new(r"<now-(\d+)s>").unwrap();
+    let text = tokens.replace_all(&text, |captures: &regex::Captures| now(captures[1].parse().unwrap()));
+    serde_json::from_str(&text).unwrap()
+}
+
+/// Every receipt has had its effect; what is left looks for emails that nobody sent.
+async fn until_settled(herald: &Herald) {
+    eventually("every receipt is settled", || async {
+        let busy: i64 = sqlx::query_scalar(
+            "select count(*) from engine.run where not (workflow = 'find_email' and state = 'sleeping')",
+        )
+        .fetch_one(&*herald.database)
+        .await
+        .unwrap();
+        (busy == 0).then_some(())
+    })
+    .await;
+}
+
+async fn compare(herald: &Herald, case: &Case<'_>, expected: &Value) -> Option<(usize, String)> {
+    let row = sqlx::query("select notification_status, sent_by, billable_units, updated_at is not null from notifications where id = $1")
+        .bind(case.id)
+        .fetch_one(&*herald.database)
+        .await
+        .unwrap();
+    let found = json!({
+        "status": row.get::<String, _>(0),
+        "sent_by": row.get::<Option<String>, _>(1),
+        "billable_units": row.get::<i32, _>(2),
+        "updated": row.get::<bool, _>(3),
+    });
+    let different = found.as_object().unwrap().iter().any(|(name, value)| expected[name] != *value);
+    different.then(|| (case.number, format!("became {found}, not {expected} ({})", case.golden["group"])))
+}
