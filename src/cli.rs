@@ -105,8 +105,15 @@ pub fn run() -> ExitCode {
 }
 
 fn play_on_runtime(role: Role) -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_env_filter(config::log_filter()?).with_writer(stderr).json().init();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(play(role))
+    tracing_subscriber::fmt()
+        .with_env_filter(config::log_filter()?)
+        .with_writer(stderr)
+        .json()
+        .init();
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(play(role))
 }
 
 async fn play(role: Role) -> anyhow::Result<()> {
@@ -118,7 +125,11 @@ async fn play(role: Role) -> anyhow::Result<()> {
         Role::Stub => roles::stub().await,
         Role::Migrate => Ok(herald_store::migrate(&wiring::pool().await?).await?),
         Role::Seed { file } => seed::load_file(&wiring::pool().await?, &file, &config::sealer()?).await,
-        Role::Postgres { dir, careless, temporary } => postgres(dir, careless, temporary).await,
+        Role::Postgres {
+            dir,
+            careless,
+            temporary,
+        } => postgres(dir, careless, temporary).await,
         Role::Openapi { .. } | Role::Token { .. } | Role::Try { .. } => Ok(()),
     }
 }
@@ -140,7 +151,10 @@ fn known_queues(names: &[String]) -> anyhow::Result<Vec<Queue>> {
         return Ok(queues::ALL.to_vec());
     }
     let known = queues::ALL.map(|queue| queue.0).join(", ");
-    names.iter().map(|name| queues::named(name).ok_or_else(|| anyhow!("there is no queue {name:?}; known are: {known}"))).collect()
+    names
+        .iter()
+        .map(|name| queues::named(name).ok_or_else(|| anyhow!("there is no queue {name:?}; known are: {known}")))
+        .collect()
 }
 
 fn try_lines(what: Tried) -> anyhow::Result<()> {

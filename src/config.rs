@@ -17,12 +17,16 @@ struct Setting {
 }
 
 fn setting(name: &'static str) -> Setting {
-    Setting { name, value: std::env::var(name).ok().filter(|value| !value.trim().is_empty()) }
+    Setting {
+        name,
+        value: std::env::var(name).ok().filter(|value| !value.trim().is_empty()),
+    }
 }
 
 impl Setting {
     fn required(self, allowed: &str) -> anyhow::Result<String> {
-        self.value.ok_or_else(|| anyhow!("the setting {} is missing: {allowed}", self.name))
+        self.value
+            .ok_or_else(|| anyhow!("the setting {} is missing: {allowed}", self.name))
     }
 
     fn or(self, default: &str) -> String {
@@ -38,14 +42,19 @@ impl Setting {
     }
 
     fn seconds(self, default: u64) -> anyhow::Result<Duration> {
-        let seconds = self.parsed(default, "a number of seconds from 1 to 86400", |n| (1..=86_400).contains(n))?;
+        let seconds = self.parsed(default, "a number of seconds from 1 to 86400", |n| {
+            (1..=86_400).contains(n)
+        })?;
         Ok(Duration::from_secs(seconds))
     }
 
     fn url(self) -> anyhow::Result<Option<String>> {
         match self.value {
             Some(url) if !(url.starts_with("http://") || url.starts_with("https://")) => {
-                bail!("the setting {} is malformed: it must be a URL that begins with http:// or https://", self.name)
+                bail!(
+                    "the setting {} is malformed: it must be a URL that begins with http:// or https://",
+                    self.name
+                )
             }
             url => Ok(url),
         }
@@ -70,12 +79,16 @@ pub fn sealer() -> anyhow::Result<Sealer> {
     const NAME: &str = "HERALD_SEALING_KEYS";
     let allowed = "comma-separated id:base64 pairs of 32-byte keys, the current one first (one is made by: echo k1:$(openssl rand -base64 32))";
     let keys = setting(NAME).required(allowed)?;
-    let mut keys = keys.split(',').map(Key::parse).collect::<Result<Vec<Key>, _>>().map_err(|error| {
-        anyhow!("the setting {NAME} is malformed: {error}; it must be {allowed}")
-    })?;
+    let mut keys = keys
+        .split(',')
+        .map(Key::parse)
+        .collect::<Result<Vec<Key>, _>>()
+        .map_err(|error| anyhow!("the setting {NAME} is malformed: {error}; it must be {allowed}"))?;
     let current = keys.remove(0);
     let sealer = Sealer::new(current, keys);
-    let Some(secrets) = setting("NOTIFY_SECRET_KEYS").value else { return Ok(sealer) };
+    let Some(secrets) = setting("NOTIFY_SECRET_KEYS").value else {
+        return Ok(sealer);
+    };
     let secrets: Vec<String> = secrets.split(',').map(|secret| secret.trim().to_owned()).collect();
     let salt = setting("NOTIFY_DANGEROUS_SALT").required("the salt that goes with NOTIFY_SECRET_KEYS")?;
     Ok(sealer.reading_notify(NotifySigner::new(&secrets, &salt)))
@@ -85,7 +98,9 @@ pub fn sealer() -> anyhow::Result<Sealer> {
 pub fn listen(default_port: u16) -> anyhow::Result<SocketAddr> {
     let port = port(default_port)?;
     let host = setting("HOST").or("127.0.0.1");
-    format!("{host}:{port}").parse().map_err(|_| anyhow!("the setting HOST is malformed: it must be an IP address"))
+    format!("{host}:{port}")
+        .parse()
+        .map_err(|_| anyhow!("the setting HOST is malformed: it must be an IP address"))
 }
 
 pub fn port(default: u16) -> anyhow::Result<u16> {
@@ -97,7 +112,9 @@ pub fn api() -> anyhow::Result<herald_api::Settings> {
     Ok(herald_api::Settings {
         api_host: setting("API_HOST_NAME").url()?.unwrap_or(default.api_host),
         admin_host: setting("ADMIN_BASE_URL").url()?.unwrap_or(default.admin_host),
-        document_host: setting("DOCUMENT_DOWNLOAD_HOST").url()?.unwrap_or(default.document_host),
+        document_host: setting("DOCUMENT_DOWNLOAD_HOST")
+            .url()?
+            .unwrap_or(default.document_host),
         email_domain: email_domain(),
         receipts: herald_api::ReceiptCredentials {
             firetext: credentials("FIRETEXT_RECEIPT_CREDENTIALS")?,
@@ -113,9 +130,16 @@ pub fn email_domain() -> String {
 }
 
 fn credentials(name: &'static str) -> anyhow::Result<Option<herald_api::BasicCredentials>> {
-    let Some(value) = setting(name).value else { return Ok(None) };
-    let (user, password) = value.split_once(':').ok_or_else(|| anyhow!("the setting {name} is malformed: it must be user:password"))?;
-    Ok(Some(herald_api::BasicCredentials { user: user.to_owned(), password: password.to_owned() }))
+    let Some(value) = setting(name).value else {
+        return Ok(None);
+    };
+    let (user, password) = value
+        .split_once(':')
+        .ok_or_else(|| anyhow!("the setting {name} is malformed: it must be user:password"))?;
+    Ok(Some(herald_api::BasicCredentials {
+        user: user.to_owned(),
+        password: password.to_owned(),
+    }))
 }
 
 /// The ways out.
@@ -127,11 +151,17 @@ pub struct Providers {
 
 pub fn providers() -> anyhow::Result<Providers> {
     let total = setting("PROVIDER_TIMEOUT_SECONDS").seconds(10)?;
-    let timeouts = Timeouts { total, read: total, ..Timeouts::default() };
+    let timeouts = Timeouts {
+        total,
+        read: total,
+        ..Timeouts::default()
+    };
     let api_key = setting("FIRETEXT_API_KEY").required("the key of the Firetext account")?;
     Ok(Providers {
         firetext: firetext::Settings {
-            url: setting("FIRETEXT_URL").url()?.unwrap_or_else(|| firetext::DEFAULT_URL.to_owned()),
+            url: setting("FIRETEXT_URL")
+                .url()?
+                .unwrap_or_else(|| firetext::DEFAULT_URL.to_owned()),
             international_api_key: Secret::new(setting("FIRETEXT_INTERNATIONAL_API_KEY").or(&api_key)),
             api_key: Secret::new(api_key),
             receipts: receipts("FIRETEXT_RECEIPT_URL", "FIRETEXT_RECEIPT_CREDENTIALS")?,
@@ -153,7 +183,9 @@ pub fn providers() -> anyhow::Result<Providers> {
 }
 
 fn receipts(url: &'static str, credentials_of: &'static str) -> anyhow::Result<Option<ReceiptUrl>> {
-    let Some(url) = setting(url).url()? else { return Ok(None) };
+    let Some(url) = setting(url).url()? else {
+        return Ok(None);
+    };
     let credentials = credentials(credentials_of)?.map(|given| (given.user, Secret::new(given.password)));
     Ok(Some(ReceiptUrl { url, credentials }))
 }
@@ -166,7 +198,9 @@ pub fn unknown_outcome_patience() -> anyhow::Result<Duration> {
 pub fn worker() -> anyhow::Result<herald_engine::WorkerSettings> {
     let default = herald_engine::WorkerSettings::default();
     Ok(herald_engine::WorkerSettings {
-        concurrency: setting("WORKER_CONCURRENCY").parsed(default.concurrency, "a number from 1 to 10000", |n| (1..=10_000).contains(n))?,
+        concurrency: setting("WORKER_CONCURRENCY").parsed(default.concurrency, "a number from 1 to 10000", |n| {
+            (1..=10_000).contains(n)
+        })?,
         lease: setting("WORKER_LEASE_SECONDS").seconds(default.lease.as_secs())?,
         ..default
     })
@@ -177,18 +211,26 @@ pub fn stub() -> anyhow::Result<herald_stub::Settings> {
     let allowed = "a range of milliseconds such as 100-1000";
     let delay = setting("STUB_RECEIPT_DELAY_MS").or("100-1000");
     let millis = |text: &str| text.trim().parse().ok().map(Duration::from_millis);
-    let range = delay.split_once('-').and_then(|(from, to)| Some(millis(from)?..=millis(to)?));
+    let range = delay
+        .split_once('-')
+        .and_then(|(from, to)| Some(millis(from)?..=millis(to)?));
     let range = range.filter(|range| !range.is_empty());
     Ok(herald_stub::Settings {
         api_url: setting("HERALD_API_URL").url()?,
-        receipt_delay: range.with_context(|| format!("the setting STUB_RECEIPT_DELAY_MS is malformed: it must be {allowed}"))?,
+        receipt_delay: range
+            .with_context(|| format!("the setting STUB_RECEIPT_DELAY_MS is malformed: it must be {allowed}"))?,
         ..default
     })
 }
 
 /// Which log lines are written: `HERALD_LOG`, in the form of tracing's filters.
 pub fn log_filter() -> anyhow::Result<tracing_subscriber::EnvFilter> {
-    setting("HERALD_LOG").or("info,sqlx=warn,hyper=warn,aws=warn").parse().map_err(|error| {
-        anyhow!("the setting HERALD_LOG is malformed: it must be a filter such as info,herald_engine=debug ({error})")
-    })
+    setting("HERALD_LOG")
+        .or("info,sqlx=warn,hyper=warn,aws=warn")
+        .parse()
+        .map_err(|error| {
+            anyhow!(
+                "the setting HERALD_LOG is malformed: it must be a filter such as info,herald_engine=debug ({error})"
+            )
+        })
 }

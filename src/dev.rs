@@ -26,10 +26,21 @@ const SMS_TEMPLATE_ID: &str = "0d2d7f4c-7c0e-4f7e-8f3d-0a8f4b0c2e21";
 const EMAIL_TEMPLATE_ID: &str = "5b8f5f5e-1c43-4b8e-9b56-7d1e2a9c4f31";
 const KEYS: [(&str, &str, &str); 3] = [
     ("HERALD_API_KEY", "development", "7b0c6a0e-52f4-4c3b-9f60-1f6f0b8a2c41"),
-    ("HERALD_TEAM_API_KEY", "development-team", "2f9d8c51-0f0e-4a64-8a7b-9e3c5d1b6f42"),
-    ("HERALD_TEST_API_KEY", "development-test", "d4a1b7e3-6c2f-4b1d-a5e8-3b7f9c0d8e43"),
+    (
+        "HERALD_TEAM_API_KEY",
+        "development-team",
+        "2f9d8c51-0f0e-4a64-8a7b-9e3c5d1b6f42",
+    ),
+    (
+        "HERALD_TEST_API_KEY",
+        "development-test",
+        "d4a1b7e3-6c2f-4b1d-a5e8-3b7f9c0d8e43",
+    ),
 ];
-const ADMIN: [(&str, &str); 2] = [("HERALD_ADMIN_CLIENT_ID", "notify-admin"), ("HERALD_ADMIN_SECRET", "dev-notify-secret-key")];
+const ADMIN: [(&str, &str); 2] = [
+    ("HERALD_ADMIN_CLIENT_ID", "notify-admin"),
+    ("HERALD_ADMIN_SECRET", "dev-notify-secret-key"),
+];
 
 /// For this machine's own database only.
 const SEALING_KEYS: &str = "dev:ZGV2ZWxvcG1lbnQtb25seS1ub3QtYS1zZWNyZXQtISE=";
@@ -68,7 +79,9 @@ async fn prepare(dir: &Path, port: u16, given: Option<String>, cluster: Option<&
     let sealing_keys = std::env::var("HERALD_SEALING_KEYS").unwrap_or_else(|_| SEALING_KEYS.to_owned());
     let pool = wiring::connect(&url, 2).await?;
     herald_store::migrate(&pool).await?;
-    seed::load(&pool, SEED, &sealer(&sealing_keys)?).await.context("the seed data")?;
+    seed::load(&pool, SEED, &sealer(&sealing_keys)?)
+        .await
+        .context("the seed data")?;
     pool.close().await;
     let stub_port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     write_environment(dir, port, stub_port, &shown)?;
@@ -76,7 +89,10 @@ async fn prepare(dir: &Path, port: u16, given: Option<String>, cluster: Option<&
 }
 
 fn sealer(keys: &str) -> anyhow::Result<herald_store::sealed::Sealer> {
-    let keys: Vec<_> = keys.split(',').map(herald_store::sealed::Key::parse).collect::<Result<_, _>>()?;
+    let keys: Vec<_> = keys
+        .split(',')
+        .map(herald_store::sealed::Key::parse)
+        .collect::<Result<_, _>>()?;
     let mut keys = keys.into_iter();
     let current = keys.next().context("the setting HERALD_SEALING_KEYS is empty")?;
     Ok(herald_store::sealed::Sealer::new(current, keys.collect()))
@@ -131,13 +147,23 @@ fn roles(port: u16, stub_port: u16, database_url: &str, sealing_keys: &str) -> V
         environment: common
             .iter()
             .map(|(name, value)| ((*name).to_owned(), OsString::from(value)))
-            .chain(extra.into_iter().map(|(name, value)| (name.to_owned(), OsString::from(value))))
+            .chain(
+                extra
+                    .into_iter()
+                    .map(|(name, value)| (name.to_owned(), OsString::from(value))),
+            )
             .collect(),
     };
     vec![
-        role(&["stub"], vec![("PORT", stub_port.to_string()), ("HERALD_API_URL", api_url.clone())]),
+        role(
+            &["stub"],
+            vec![("PORT", stub_port.to_string()), ("HERALD_API_URL", api_url.clone())],
+        ),
         role(&["api"], vec![("PORT", port.to_string()), ("API_HOST_NAME", api_url)]),
-        role(&["worker", "--queues", "send-sms,send-email,research"], providers.to_vec()),
+        role(
+            &["worker", "--queues", "send-sms,send-email,research"],
+            providers.to_vec(),
+        ),
         role(&["worker", "--queues", "retry,receipts"], providers.to_vec()),
         role(&["beat"], vec![]),
     ]
@@ -162,7 +188,10 @@ fn write_environment(dir: &Path, port: u16, stub_port: u16, database_url: &str) 
 async fn announce(port: u16) -> anyhow::Result<()> {
     let until = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
     while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-        ensure!(tokio::time::Instant::now() < until, "the API did not start within a minute");
+        ensure!(
+            tokio::time::Instant::now() < until,
+            "the API did not start within a minute"
+        );
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     let program = std::env::current_exe()?;

@@ -23,7 +23,14 @@ pub async fn worker(queues: Vec<Queue>) -> anyhow::Result<()> {
     let client = Client::new(pool.clone(), BatchLimits::default());
     let names: Vec<&str> = queues.iter().map(|queue| queue.0).collect();
     tracing::info!(queues = names.join(","), "the worker is ready");
-    Worker { pool, client, queues, settings }.run(registry, shutdown::requested()).await?;
+    Worker {
+        pool,
+        client,
+        queues,
+        settings,
+    }
+    .run(registry, shutdown::requested())
+    .await?;
     Ok(())
 }
 
@@ -56,5 +63,7 @@ pub async fn stub() -> anyhow::Result<()> {
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; the settings HOST and PORT say where"))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}; the settings HOST and PORT say where"))
 }

@@ -13,5 +13,7 @@ pub async fn load(pool: &PgPool, json: &str, sealer: &Sealer) -> anyhow::Result<
 
 pub async fn load_file(pool: &PgPool, file: &std::path::Path, sealer: &Sealer) -> anyhow::Result<()> {
     let json = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    load(pool, &json, sealer).await.with_context(|| file.display().to_string())
+    load(pool, &json, sealer)
+        .await
+        .with_context(|| file.display().to_string())
 }

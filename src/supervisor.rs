@@ -48,7 +48,11 @@ async fn keep_running(role: Role, stop: CancellationToken) {
             Err(error) => tracing::error!(%error, role = %role.arguments.join(" "), "could not be started"),
         }
         // A role that ran for a while died of something new.
-        pause = if started.elapsed() > Duration::from_secs(10) { Duration::from_millis(200) } else { pause * 2 };
+        pause = if started.elapsed() > Duration::from_secs(10) {
+            Duration::from_millis(200)
+        } else {
+            pause * 2
+        };
         pause = pause.min(Duration::from_secs(5));
         stop.run_until_cancelled(sleep(pause)).await;
     }

@@ -12,10 +12,20 @@ const UUID: usize = 36;
 /// # Errors
 /// When the key is not of that form.
 pub fn of(key: &str) -> anyhow::Result<String> {
-    ensure!(key.is_ascii() && key.len() > 2 * UUID + 1, "the key must be of the form name-serviceid-secret");
+    ensure!(
+        key.is_ascii() && key.len() > 2 * UUID + 1,
+        "the key must be of the form name-serviceid-secret"
+    );
     let (rest, secret) = key.split_at(key.len() - UUID);
     let service = &rest[rest.len() - UUID - 1..rest.len() - 1];
-    let issued = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs();
+    let issued = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .context("the clock is before 1970")?
+        .as_secs();
     let claims = json!({"iss": service, "iat": issued});
-    Ok(jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(secret.as_bytes()))?)
+    Ok(jsonwebtoken::encode(
+        &Header::default(),
+        &claims,
+        &EncodingKey::from_secret(secret.as_bytes()),
+    )?)
 }

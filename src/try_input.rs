@@ -1,6 +1,7 @@
 //! `herald try`: shows what a number, an address or a template becomes. JSON lines in, JSON lines out.
 
 use herald_message::{
+    email::{self, EmailTemplate},
     email_address,
     personalisation::Personalisation,
     phone::{self, NotAllowed},
@@ -95,4 +96,42 @@ pub fn email_address(input: &Value) -> Value {
         Err(refusal) => json!({"error": "ValidationError", "message": format!("email_address {refusal}")}),
     }
 }
-pub fn email(_: &Value) -> Value { json!({}) }
+
+/// An email: `{subject, content, personalisation, unsubscribe_link}` into its parts, or the refusal of the API. What
+/// is the same as something else is left out.
+pub fn email(input: &Value) -> Value {
+    let text = |name: &str| input[name].as_str().unwrap_or_default();
+    let (subject, content) = (text("subject"), text("content"));
+    let template = EmailTemplate {
+        subject,
+        content,
+        unsubscribe_link: input["unsubscribe_link"].as_str(),
+    };
+    let values = input["personalisation"]
+        .as_object()
+        .map(Personalisation::from_json)
+        .unwrap_or_default();
+    let mut result = json!({"placeholders": email::placeholders(&template)});
+    let missing = template::missing(&[subject, content], &values);
+    if !missing.is_empty() {
+        result["api_error"] = json!(format!("Missing personalisation: {}", missing.join(", ")));
+        result["missing"] = json!(missing);
+        return result;
+    }
+    if email::is_empty(&template, &values) {
+        result["api_error"] = json!("Your message is empty.");
+        return result;
+    }
+    let rendered = email::render(&template, &values);
+    if rendered.subject_html != rendered.subject {
+        result["subject_html"] = json!(rendered.subject_html);
+    }
+    if rendered.body != content {
+        result["body"] = json!(rendered.body);
+    }
+    result["subject"] = json!(rendered.subject);
+    result["html"] = json!(rendered.html);
+    result["plain_text"] = json!(rendered.plain_text);
+    result["preheader"] = json!(rendered.preheader);
+    result
+}

@@ -19,9 +19,18 @@ pub async fn pool() -> anyhow::Result<PgPool> {
 }
 
 pub async fn connect(url: &str, connections: u32) -> anyhow::Result<PgPool> {
-    let options: PgConnectOptions = url.parse().context("the setting DATABASE_URL is malformed: it must be a Postgres URL")?;
-    // Waiting for the outside never happens on a connection, so a statement that takes this long is lost.
-    let options = options.application_name("herald").options([("statement_timeout", "30s"), ("lock_timeout", "10s"), ("idle_in_transaction_session_timeout", "60s")]);
+    let options: PgConnectOptions = url
+        .parse()
+        .context("the setting DATABASE_URL is malformed: it must be a Postgres URL")?;
+    let options = options.application_name("herald").options([
+        // Waiting for the outside never happens on a connection, so a statement that takes this long is lost.
+        ("statement_timeout", "30s"),
+        ("lock_timeout", "10s"),
+        ("idle_in_transaction_session_timeout", "60s"),
+        // Every statement of ours goes by an index. A plan that was made while a table was empty must not scan it
+        // when it is full: prepared statements keep their plans until the next ANALYZE.
+        ("enable_seqscan", "off"),
+    ]);
     PgPoolOptions::new()
         .max_connections(connections)
         // A dead connection shows itself by an error, and everything that is written is repeated over that.
@@ -44,8 +53,18 @@ pub async fn api_deps() -> anyhow::Result<herald_api::Deps> {
 
 pub async fn tools(pool: PgPool) -> anyhow::Result<Tools> {
     let config::Providers { firetext, mmg, ses } = config::providers()?;
-    let sms = vec![SmsClient::Firetext(firetext::Client::new(firetext)?), SmsClient::Mmg(mmg::Client::new(mmg)?)];
+    let sms = vec![
+        SmsClient::Firetext(firetext::Client::new(firetext)?),
+        SmsClient::Mmg(mmg::Client::new(mmg)?),
+    ];
     let ses = ses::Client::new(ses).await?;
     let sending = retry::sending(config::unknown_outcome_patience()?);
-    Ok(Tools::new(pool, Arc::new(config::sealer()?), sms, ses, config::email_domain(), sending))
+    Ok(Tools::new(
+        pool,
+        Arc::new(config::sealer()?),
+        sms,
+        ses,
+        config::email_domain(),
+        sending,
+    ))
 }

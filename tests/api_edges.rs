@@ -15,7 +15,12 @@ async fn herald() -> (Herald, Client) {
 async fn a_body_that_is_too_large_is_refused() {
     let (herald, http) = herald().await;
     let url = format!("{}/notifications/sms/mmg", herald.base_url);
-    let answer = http.post(url).body("x".repeat(2 * 1024 * 1024 + 1)).send().await.unwrap();
+    let answer = http
+        .post(url)
+        .body("x".repeat(2 * 1024 * 1024 + 1))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
     let answer: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
     assert_eq!(answer["errors"][0]["error"], "RequestEntityTooLarge");

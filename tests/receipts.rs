@@ -29,26 +29,43 @@ async fn receipts_change_rows_as_notify_does() {
     let golden: Value = serde_json::from_str(include_str!("golden/receipts.json")).unwrap();
     let mut cases = Vec::new();
     for (number, golden) in golden["cases"].as_array().unwrap().iter().enumerate() {
-        let case = Case { number, golden, id: Uuid::now_v7(), reference: Uuid::new_v4().to_string() };
+        let case = Case {
+            number,
+            golden,
+            id: Uuid::now_v7(),
+            reference: Uuid::new_v4().to_string(),
+        };
         insert(&herald, &case).await;
         cases.push(case);
     }
     let http = http();
     let mut differences = Vec::new();
-    let steps = cases.iter().map(|case| case.golden["steps"].as_array().unwrap().len()).max().unwrap();
+    let steps = cases
+        .iter()
+        .map(|case| case.golden["steps"].as_array().unwrap().len())
+        .max()
+        .unwrap();
     for step in 0..steps {
         for case in &cases {
-            let Some(golden) = case.golden["steps"].get(step) else { continue };
+            let Some(golden) = case.golden["steps"].get(step) else {
+                continue;
+            };
             differences.extend(post(&http, &herald, case, golden).await);
         }
         until_settled(&herald).await;
         for case in &cases {
-            let Some(golden) = case.golden["steps"].get(step) else { continue };
+            let Some(golden) = case.golden["steps"].get(step) else {
+                continue;
+            };
             differences.extend(compare(&herald, case, &golden["result"]).await);
         }
     }
     differences.retain(|(number, _)| !EXCEPTIONS.iter().any(|(exception, _)| exception == number));
-    assert!(differences.is_empty(), "{} differ:\n{differences:#?}", differences.len());
+    assert!(
+        differences.is_empty(),
+        "{} differ:\n{differences:#?}",
+        differences.len()
+    );
 }
 
 async fn insert(herald: &Herald, case: &Case<'_>) {
@@ -84,10 +101,17 @@ async fn insert(herald: &Herald, case: &Case<'_>) {
 async fn post(http: &reqwest::Client, herald: &Herald, case: &Case<'_>, step: &Value) -> Option<(usize, String)> {
     let callback = expand(&step["callback"], case);
     let provider = callback["provider"].as_str().unwrap();
-    let path = if provider == "ses" { "email/ses".to_owned() } else { format!("sms/{provider}") };
+    let path = if provider == "ses" {
+        "email/ses".to_owned()
+    } else {
+        format!("sms/{provider}")
+    };
     let mut request = http.post(format!("{}/notifications/{path}", herald.base_url));
     if let Some(form) = callback["form"].as_object() {
-        let fields: Vec<(&String, &str)> = form.iter().map(|(name, value)| (name, value.as_str().unwrap())).collect();
+        let fields: Vec<(&String, &str)> = form
+            .iter()
+            .map(|(name, value)| (name, value.as_str().unwrap()))
+            .collect();
         request = request.form(&fields);
     } else if let Some(raw) = callback["raw"].as_str() {
         request = request.header("Content-Type", "application/json").body(raw.to_owned());
@@ -116,7 +140,11 @@ fn expand(value: &Value, case: &Case<'_>) -> Value {
         .replace("<id>", &id)
         .replace("<ID>", &id.to_uppercase())
         .replace("<ref>", &case.reference);
-    let now = |minus: i64| (chrono::Utc::now() - chrono::TimeDelta::seconds(minus)).format("%Y-%m-%dT%H:%M:%S.000Z").to_string();
+    let now = |minus: i64| {
+        (chrono::Utc::now() - chrono::TimeDelta::seconds(minus))
+            .format("%Y-%m-%dT%H:%M:%S.000Z")
+            .to_string()
+    };
     let tokens = regex::Regex::new(r"<now-(\d+)s>").unwrap();
     let text = tokens.replace_all(&text, |captures: &regex::Captures| now(captures[1].parse().unwrap()));
     serde_json::from_str(&text).unwrap()
@@ -137,17 +165,28 @@ async fn until_settled(herald: &Herald) {
 }
 
 async fn compare(herald: &Herald, case: &Case<'_>, expected: &Value) -> Option<(usize, String)> {
-    let row = sqlx::query("select notification_status, sent_by, billable_units, updated_at is not null from notifications where id = $1")
-        .bind(case.id)
-        .fetch_one(&*herald.database)
-        .await
-        .unwrap();
+    let row = sqlx::query(
+        "select notification_status, sent_by, billable_units, updated_at is not null from notifications where id = $1",
+    )
+    .bind(case.id)
+    .fetch_one(&*herald.database)
+    .await
+    .unwrap();
     let found = json!({
         "status": row.get::<String, _>(0),
         "sent_by": row.get::<Option<String>, _>(1),
         "billable_units": row.get::<i32, _>(2),
         "updated": row.get::<bool, _>(3),
     });
-    let different = found.as_object().unwrap().iter().any(|(name, value)| expected[name] != *value);
-    different.then(|| (case.number, format!("became {found}, not {expected} ({})", case.golden["group"])))
+    let different = found
+        .as_object()
+        .unwrap()
+        .iter()
+        .any(|(name, value)| expected[name] != *value);
+    different.then(|| {
+        (
+            case.number,
+            format!("became {found}, not {expected} ({})", case.golden["group"]),
+        )
+    })
 }

@@ -10,8 +10,20 @@ const IMPORTS: [(&str, &[&str]); 7] = [
     ("src/engine", &[]),
     ("src/providers", &["herald-message"]),
     ("src/store", &["herald-message"]),
-    ("workflows", &["herald-engine", "herald-message", "herald-providers", "herald-store"]),
-    ("src/api", &["herald-engine", "herald-message", "herald-providers", "herald-store", "herald-workflows"]),
+    (
+        "workflows",
+        &["herald-engine", "herald-message", "herald-providers", "herald-store"],
+    ),
+    (
+        "src/api",
+        &[
+            "herald-engine",
+            "herald-message",
+            "herald-providers",
+            "herald-store",
+            "herald-workflows",
+        ],
+    ),
     ("src/stub", &["herald-message"]),
 ];
 
@@ -29,18 +41,28 @@ fn root() -> PathBuf {
 }
 
 fn manifest(folder: &str) -> Table {
-    std::fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap().parse().unwrap()
+    std::fs::read_to_string(root().join(folder).join("Cargo.toml"))
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
 fn dependencies(folder: &str) -> Vec<String> {
-    manifest(folder).get("dependencies").and_then(Value::as_table).map(|table| table.keys().cloned().collect()).unwrap_or_default()
+    manifest(folder)
+        .get("dependencies")
+        .and_then(Value::as_table)
+        .map(|table| table.keys().cloned().collect())
+        .unwrap_or_default()
 }
 
 #[test]
 fn imports_go_one_way() {
     for (folder, allowed) in IMPORTS {
         for dependency in dependencies(folder).iter().filter(|name| name.starts_with("herald-")) {
-            assert!(allowed.contains(&dependency.as_str()), "{folder} may not import {dependency}");
+            assert!(
+                allowed.contains(&dependency.as_str()),
+                "{folder} may not import {dependency}"
+            );
         }
     }
 }
@@ -50,7 +72,10 @@ fn some_outside_crates_are_named_in_one_place_only() {
     for (folder, _) in IMPORTS {
         for dependency in dependencies(folder) {
             for (alone, places) in ALONE {
-                assert!(!dependency.starts_with(alone) || places.contains(&folder), "{folder} may not name {dependency}");
+                assert!(
+                    !dependency.starts_with(alone) || places.contains(&folder),
+                    "{folder} may not name {dependency}"
+                );
             }
         }
     }
@@ -60,7 +85,14 @@ fn some_outside_crates_are_named_in_one_place_only() {
 fn every_crate_of_the_workspace_is_in_the_list_and_bears_the_lints() {
     let members = manifest(".")["workspace"]["members"].as_array().unwrap().clone();
     for member in members.iter().map(|member| member.as_str().unwrap()) {
-        assert!(IMPORTS.iter().any(|(folder, _)| *folder == member), "{member} has no import rule");
-        assert_eq!(manifest(member)["lints"]["workspace"].as_bool(), Some(true), "{member} has no lints");
+        assert!(
+            IMPORTS.iter().any(|(folder, _)| *folder == member),
+            "{member} has no import rule"
+        );
+        assert_eq!(
+            manifest(member)["lints"]["workspace"].as_bool(),
+            Some(true),
+            "{member} has no lints"
+        );
     }
 }

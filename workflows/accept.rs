@@ -29,5 +29,8 @@ async fn accept(engine: &Client, row: NewNotification, run: NewRun) -> Result<()
     if row.key_type == KeyType::Test {
         run = run.on(queues::RESEARCH);
     }
-    engine.submit(Submission::new().effect(Insert(row)).start(run)).await.map(drop)
+    engine
+        .submit(Submission::new().effect(Insert(row)).start(run))
+        .await
+        .map(drop)
 }

@@ -17,7 +17,9 @@ impl Workflow for DeliverEmail {
     const QUEUE: Queue = queues::SEND_EMAIL;
 
     async fn run(self, run: &mut Run, tools: &Tools) -> Result<(), Failure> {
-        let sent = run.attempt("send", &tools.sending, |past| tools.send_email(self.id, past)).await;
+        let sent = run
+            .attempt("send", &tools.sending, |past| tools.send_email(self.id, past))
+            .await;
         follow(run, self.id, sent).await
     }
 }

@@ -17,7 +17,9 @@ impl Workflow for DeliverSms {
     const QUEUE: Queue = queues::SEND_SMS;
 
     async fn run(self, run: &mut Run, tools: &Tools) -> Result<(), Failure> {
-        let sent = run.attempt("send", &tools.sending, |past| tools.send_text(self.id, past)).await;
+        let sent = run
+            .attempt("send", &tools.sending, |past| tools.send_text(self.id, past))
+            .await;
         follow(run, self.id, sent).await
     }
 }

@@ -19,7 +19,9 @@ impl Workflow for FindEmail {
     const QUEUE: Queue = queues::RECEIPTS;
 
     async fn run(self, run: &mut Run, tools: &Tools) -> Result<(), Failure> {
-        let found = run.attempt("find", &retry::finding_email(), |_| tools.find_email(&self.reference)).await;
+        let found = run
+            .attempt("find", &retry::finding_email(), |_| tools.find_email(&self.reference))
+            .await;
         match found {
             Ok(found) => {
                 let id = found.answer.expect("a look-up always has its answer");

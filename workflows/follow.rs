@@ -34,7 +34,16 @@ pub async fn follow(
         SendPlan::Pretend { sent, receipts } => {
             run.commit("sending", MarkSending(sent))?;
             let billable_units = None;
-            receipts.into_iter().try_for_each(|receipt| run.commit("settled", Settle { id, receipt, billable_units }))
+            receipts.into_iter().try_for_each(|receipt| {
+                run.commit(
+                    "settled",
+                    Settle {
+                        id,
+                        receipt,
+                        billable_units,
+                    },
+                )
+            })
         }
         SendPlan::Send(plan) => {
             let billable_units = Some(plan.billable_units);
@@ -52,7 +61,14 @@ async fn until_settled(run: &mut Run, id: Uuid, billable_units: Option<i32>) -> 
             return run.commit("timed out", TimeOut { id });
         };
         let is_final = receipt.status != Some(Status::Pending);
-        run.commit("settled", Settle { id, receipt, billable_units })?;
+        run.commit(
+            "settled",
+            Settle {
+                id,
+                receipt,
+                billable_units,
+            },
+        )?;
         if is_final {
             return Ok(());
         }

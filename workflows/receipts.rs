@@ -40,7 +40,11 @@ pub async fn email(
         return accept(engine, id, receipt).await;
     }
     let key = format!("{ses_reference} {}", key(&receipt));
-    let run = NewRun::of(&FindEmail { reference: ses_reference, receipt })?.once(key);
+    let run = NewRun::of(&FindEmail {
+        reference: ses_reference,
+        receipt,
+    })?
+    .once(key);
     engine.submit(Submission::new().start(run)).await.map(drop)
 }
 
@@ -53,7 +57,10 @@ async fn accept(engine: &Client, notification_id: Uuid, receipt: Receipt) -> Res
 /// is settled by a run of the receipt's own.
 pub(crate) fn to_delivery(notification_id: Uuid, receipt: Receipt) -> Result<NewSignal, Error> {
     let key = key(&receipt);
-    let late = NewRun::of(&SettleReceipt { id: notification_id, receipt: receipt.clone() })?;
+    let late = NewRun::of(&SettleReceipt {
+        id: notification_id,
+        receipt: receipt.clone(),
+    })?;
     Ok(NewSignal::to(notification_id, key, &ReceiptSignal(receipt))?.or_start(late))
 }
 

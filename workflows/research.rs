@@ -17,14 +17,27 @@ pub fn sms(normalised_to: &str, provider: Provider) -> Vec<Receipt> {
         Provider::Firetext => firetext::verdict,
         _ => mmg::verdict,
     };
-    statuses.iter().map(|(status, code)| receipt(provider, verdict(status), status, *code)).collect()
+    statuses
+        .iter()
+        .map(|(status, code)| receipt(provider, verdict(status), status, *code))
+        .collect()
 }
 
 /// The receipt that an address gets.
 pub fn email(to: &str) -> Receipt {
     match to {
-        "perm-fail@simulator.notify" => receipt(Provider::Ses, ses::bounce_verdict("Permanent"), "Bounce", Some("Permanent")),
-        "temp-fail@simulator.notify" => receipt(Provider::Ses, ses::bounce_verdict("Transient"), "Bounce", Some("Transient")),
+        "perm-fail@simulator.notify" => receipt(
+            Provider::Ses,
+            ses::bounce_verdict("Permanent"),
+            "Bounce",
+            Some("Permanent"),
+        ),
+        "temp-fail@simulator.notify" => receipt(
+            Provider::Ses,
+            ses::bounce_verdict("Transient"),
+            "Bounce",
+            Some("Transient"),
+        ),
         _ => receipt(Provider::Ses, Verdict::Delivered, "Delivery", None),
     }
 }

@@ -4,19 +4,24 @@ use std::time::Duration;
 
 use herald_engine::{Backoff, OnUnknown, RetryPolicy, Signal};
 
-use crate::{
-    queues,
-    receipts::ReceiptSignal,
-};
+use crate::{queues, receipts::ReceiptSignal};
 
 /// Notify's schedule for sending: 48 repetitions, the first at once and then every five minutes, about four hours.
 /// An attempt whose outcome is unknown is repeated only after no receipt for it has come for `patience`.
 pub fn sending(patience: Duration) -> RetryPolicy {
     RetryPolicy {
         attempts: 49,
-        backoff: Backoff { first: Duration::ZERO, then: Duration::from_secs(300), jitter: 0.1 },
+        backoff: Backoff {
+            first: Duration::ZERO,
+            then: Duration::from_secs(300),
+            jitter: 0.1,
+        },
         queue: queues::RETRY,
-        on_unknown: OnUnknown::AwaitThenRepeat { signal: ReceiptSignal::NAME, patience, queue: queues::RECEIPTS },
+        on_unknown: OnUnknown::AwaitThenRepeat {
+            signal: ReceiptSignal::NAME,
+            patience,
+            queue: queues::RECEIPTS,
+        },
     }
 }
 
@@ -24,7 +29,11 @@ pub fn sending(patience: Duration) -> RetryPolicy {
 pub fn finding_email() -> RetryPolicy {
     RetryPolicy {
         attempts: 8,
-        backoff: Backoff { first: Duration::from_secs(1), then: Duration::from_secs(50), jitter: 0.1 },
+        backoff: Backoff {
+            first: Duration::from_secs(1),
+            then: Duration::from_secs(50),
+            jitter: 0.1,
+        },
         queue: queues::RECEIPTS,
         on_unknown: OnUnknown::Repeat,
     }
@@ -34,7 +43,11 @@ pub fn finding_email() -> RetryPolicy {
 pub fn reading() -> RetryPolicy {
     RetryPolicy {
         attempts: 1000,
-        backoff: Backoff { first: Duration::from_secs(1), then: Duration::from_secs(30), jitter: 0.2 },
+        backoff: Backoff {
+            first: Duration::from_secs(1),
+            then: Duration::from_secs(30),
+            jitter: 0.2,
+        },
         queue: queues::RECEIPTS,
         on_unknown: OnUnknown::Repeat,
     }

@@ -19,7 +19,16 @@ impl Workflow for SettleReceipt {
     const QUEUE: Queue = queues::RECEIPTS;
 
     async fn run(self, run: &mut Run, tools: &Tools) -> Result<(), Failure> {
-        let units = run.attempt("count", &retry::reading(), |_| tools.fragments_of(self.id)).await?;
-        run.commit("settled", Settle { id: self.id, receipt: self.receipt, billable_units: units.answer.flatten() })
+        let units = run
+            .attempt("count", &retry::reading(), |_| tools.fragments_of(self.id))
+            .await?;
+        run.commit(
+            "settled",
+            Settle {
+                id: self.id,
+                receipt: self.receipt,
+                billable_units: units.answer.flatten(),
+            },
+        )
     }
 }

@@ -1,6 +1,7 @@
 //! The outside world as stories see it. Each outside error becomes *again*, *never* or *unknown* here, once.
 
 mod choice;
+mod reading;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,6 +26,7 @@ use uuid::Uuid;
 
 use crate::research;
 use choice::Weights;
+use reading::Reader;
 
 /// What deliveries work with. Made once by the program.
 pub struct Tools {
@@ -35,6 +37,7 @@ pub struct Tools {
     /// After the @ of every sender's address.
     email_domain: String,
     weights: Weights,
+    messages: Reader,
     /// The policy of every send.
     pub(crate) sending: RetryPolicy,
 }
@@ -68,24 +71,60 @@ impl Tools {
         email_domain: String,
         sending: RetryPolicy,
     ) -> Self {
-        Self { weights: Weights::new(pool.clone()), pool, sealer, sms, ses, email_domain, sending }
+        Self {
+            weights: Weights::new(pool.clone()),
+            messages: Reader::new(pool.clone()),
+            pool,
+            sealer,
+            sms,
+            ses,
+            email_domain,
+            sending,
+        }
     }
 
     /// Renders a text and chooses who sends it.
     pub(crate) async fn send_text(&self, id: Uuid, past: Vec<PastAttempt>) -> PreparedSend<'_> {
-        let Some(message) = self.to_send(id).await? else { return Ok(not_needed()) };
+        let Some(message) = self.to_send(id).await? else {
+            return Ok(not_needed());
+        };
         let personalisation = self.personalisation(&message)?;
         let prefix = message.prefix_sms.then_some(message.service_name.as_str());
-        let rendered = sms::render(&SmsTemplate { content: &message.template_content, prefix }, &personalisation);
-        let to = message.normalised_to.clone().ok_or_else(|| AttemptError::never("the recipient has no normal form"))?;
+        let rendered = sms::render(
+            &SmsTemplate {
+                content: &message.template_content,
+                prefix,
+            },
+            &personalisation,
+        );
+        let to = message
+            .normalised_to
+            .clone()
+            .ok_or_else(|| AttemptError::never("the recipient has no normal form"))?;
         let provider = self.weights.choose_sms(message.international, &tried(&past)).await?;
-        let status = if message.international { Status::Sent } else { Status::Sending };
+        let status = if message.international {
+            Status::Sent
+        } else {
+            Status::Sending
+        };
         let billable_units = i32::try_from(rendered.fragments).unwrap_or(i32::MAX);
-        let sent = Sent { id, sent_by: provider.name().to_owned(), status, billable_units, reference: None };
+        let sent = Sent {
+            id,
+            sent_by: provider.name().to_owned(),
+            status,
+            billable_units,
+            reference: None,
+        };
         if message.key_type == KeyType::Test {
             let receipts = research::sms(&to, provider);
-            let sent = Sent { status: Status::Sending, ..sent };
-            return Ok(Prepared::Done { plan: SendPlan::Pretend { sent, receipts }, answer: None });
+            let sent = Sent {
+                status: Status::Sending,
+                ..sent
+            };
+            return Ok(Prepared::Done {
+                plan: SendPlan::Pretend { sent, receipts },
+                answer: None,
+            });
         }
         let client = self.sms.iter().find(|client| client.provider() == provider);
         let client = client.ok_or_else(|| AttemptError::again("no client for the chosen provider"))?;
@@ -97,18 +136,36 @@ impl Tools {
             international: message.international,
         };
         let call = async move { client.send(&text).await.map_or_else(refused, taken) };
-        Ok(Prepared::Call { plan: SendPlan::Send(sent), call: call.boxed() })
+        Ok(Prepared::Call {
+            plan: SendPlan::Send(sent),
+            call: call.boxed(),
+        })
     }
 
     /// Renders an email.
+    #[expect(clippy::disallowed_methods, reason = "drawn in an attempt, whose plan is recorded")]
     pub(crate) async fn send_email(&self, id: Uuid, _past: Vec<PastAttempt>) -> PreparedSend<'_> {
-        let Some(message) = self.to_send(id).await? else { return Ok(not_needed()) };
+        let Some(message) = self.to_send(id).await? else {
+            return Ok(not_needed());
+        };
         let sent_by = Provider::Ses.name().to_owned();
-        let sent = Sent { id, sent_by, status: Status::Sending, billable_units: 0, reference: None };
+        let sent = Sent {
+            id,
+            sent_by,
+            status: Status::Sending,
+            billable_units: 0,
+            reference: None,
+        };
         if message.key_type == KeyType::Test {
             let receipts = vec![research::email(message.normalised_to.as_deref().unwrap_or(&message.to))];
-            let sent = Sent { reference: Some(Uuid::now_v7().to_string()), ..sent };
-            return Ok(Prepared::Done { plan: SendPlan::Pretend { sent, receipts }, answer: None });
+            let sent = Sent {
+                reference: Some(Uuid::now_v7().to_string()),
+                ..sent
+            };
+            return Ok(Prepared::Done {
+                plan: SendPlan::Pretend { sent, receipts },
+                answer: None,
+            });
         }
         let personalisation = self.personalisation(&message)?;
         let template = EmailTemplate {
@@ -131,35 +188,55 @@ impl Tools {
             reference: id,
         };
         let call = async move { self.ses.send(&email).await.map_or_else(refused, taken) };
-        Ok(Prepared::Call { plan: SendPlan::Send(sent), call: call.boxed() })
+        Ok(Prepared::Call {
+            plan: SendPlan::Send(sent),
+            call: call.boxed(),
+        })
     }
 
     /// How many fragments a text has, for a row whose send recorded none. Nothing for an email or an unknown id.
     pub(crate) async fn fragments_of(&self, id: Uuid) -> Result<Prepared<'_, (), Option<i32>>, AttemptError> {
-        let message = self.read(id).await?.filter(|message| message.notification_type == NotificationType::Sms);
+        let message = self
+            .read(id)
+            .await?
+            .filter(|message| message.notification_type == NotificationType::Sms);
         let fragments = match message {
             None => None,
             Some(message) => {
                 let personalisation = self.personalisation(&message)?;
                 let prefix = message.prefix_sms.then_some(message.service_name.as_str());
-                let template = SmsTemplate { content: &message.template_content, prefix };
+                let template = SmsTemplate {
+                    content: &message.template_content,
+                    prefix,
+                };
                 i32::try_from(sms::render(&template, &personalisation).fragments).ok()
             }
         };
-        Ok(Prepared::Done { plan: (), answer: fragments })
+        Ok(Prepared::Done {
+            plan: (),
+            answer: fragments,
+        })
     }
 
     /// The email that SES knows by this reference.
     pub(crate) async fn find_email(&self, reference: &str) -> Result<Prepared<'_, (), Uuid>, AttemptError> {
         let mut conn = self.pool.acquire().await.map_err(database)?;
-        let found = notifications::id_by_reference(&mut conn, &[reference.to_owned()]).await.map_err(database)?;
-        let (_, id) = found.into_iter().next().ok_or_else(|| AttemptError::again("no email has this reference yet"))?;
+        let found = notifications::id_by_reference(&mut conn, &[reference.to_owned()])
+            .await
+            .map_err(database)?;
+        let (_, id) = found
+            .into_iter()
+            .next()
+            .ok_or_else(|| AttemptError::again("no email has this reference yet"))?;
         Ok(Prepared::Done { plan: (), answer: id })
     }
 
     /// The message, if it is still to be sent.
     async fn to_send(&self, id: Uuid) -> Result<Option<ToSend>, AttemptError> {
-        let message = self.read(id).await?.ok_or_else(|| AttemptError::never("there is no such notification"))?;
+        let message = self
+            .read(id)
+            .await?
+            .ok_or_else(|| AttemptError::never("there is no such notification"))?;
         if message.status != Status::Created {
             tracing::warn!(notification = %id, status = %message.status, "is not to be sent any more");
             return Ok(None);
@@ -171,28 +248,38 @@ impl Tools {
     }
 
     async fn read(&self, id: Uuid) -> Result<Option<ToSend>, AttemptError> {
-        let mut conn = self.pool.acquire().await.map_err(database)?;
-        Ok(notifications::to_send(&mut conn, &[id]).await.map_err(database)?.pop())
+        self.messages
+            .read(id)
+            .await
+            .map_err(|why| AttemptError::again(format!("our database: {why}")))
     }
 
     fn personalisation(&self, message: &ToSend) -> Result<Personalisation, AttemptError> {
-        let Some(sealed) = &message.personalisation else { return Ok(Personalisation::default()) };
+        let Some(sealed) = &message.personalisation else {
+            return Ok(Personalisation::default());
+        };
         let json = self.sealer.open(context::PERSONALISATION, sealed).map_err(|error| {
             // A key that is missing here may be known to a worker with other settings.
             AttemptError::again(format!("the personalisation cannot be opened: {error}"))
         })?;
-        let values = serde_json::from_str(&json).map_err(|_| AttemptError::never("the personalisation is not an object"))?;
+        let values =
+            serde_json::from_str(&json).map_err(|_| AttemptError::never("the personalisation is not an object"))?;
         Ok(Personalisation::from_json(&values))
     }
 }
 
 fn not_needed<'a>() -> Prepared<'a, SendPlan, ProviderReference> {
-    Prepared::Done { plan: SendPlan::NotNeeded, answer: None }
+    Prepared::Done {
+        plan: SendPlan::NotNeeded,
+        answer: None,
+    }
 }
 
 /// The providers of the attempts so far, oldest first.
 fn tried(past: &[PastAttempt]) -> Vec<String> {
-    let plans = past.iter().filter_map(|attempt| serde_json::from_value(attempt.plan.clone()).ok());
+    let plans = past
+        .iter()
+        .filter_map(|attempt| serde_json::from_value(attempt.plan.clone()).ok());
     plans
         .filter_map(|plan| match plan {
             SendPlan::Send(sent) => Some(sent.sent_by),
@@ -212,7 +299,10 @@ fn refused(error: SendError) -> Result<ProviderReference, AttemptError> {
     };
     Err(match error.outcome {
         Outcome::Refused => AttemptError::again(why),
-        Outcome::Throttled { after } => AttemptError::Again { why, after: after.map(|after| after.min(LONGEST_PAUSE)) },
+        Outcome::Throttled { after } => AttemptError::Again {
+            why,
+            after: after.map(|after| after.min(LONGEST_PAUSE)),
+        },
         Outcome::Never => AttemptError::never(why),
         Outcome::Unknown => AttemptError::unknown(why),
     })

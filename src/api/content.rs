@@ -28,17 +28,14 @@ pub fn fill(kind: NotificationType, subject: Option<&str>, content: &str, values
             subject: None,
         },
         NotificationType::Email | NotificationType::Letter => {
-            let rendered = email::render(
-                &EmailTemplate {
-                    subject,
-                    content,
-                    unsubscribe_link: None,
-                },
-                &values,
-            );
+            let template = EmailTemplate {
+                subject,
+                content,
+                unsubscribe_link: None,
+            };
             Content {
-                body: rendered.body,
-                subject: Some(rendered.subject),
+                body: email::body(&template, &values),
+                subject: Some(email::subject(&template, &values)),
             }
         }
     }
@@ -136,14 +133,18 @@ pub struct Email {
 /// # Errors
 /// When it is too long.
 pub fn email(template: &Template, values: &Map<String, Value>) -> Result<Email, Error> {
-    let (subject, body) = email::shown(&email_template(template), &Personalisation::from_json(values));
-    let (limit, bytes) = (email::MAX_BYTES, body.len());
+    let (template, values) = (email_template(template), Personalisation::from_json(values));
+    let body = email::body(&template, &values);
+    let (limit, bytes) = (email::EMAIL_BYTE_LIMIT, body.len());
     if bytes > limit {
         return Err(Error::bad_request(format!(
             "Your message is too long. Emails cannot be longer than {limit} bytes. Your message is {bytes} bytes."
         )));
     }
-    Ok(Email { subject, body })
+    Ok(Email {
+        subject: email::subject(&template, &values),
+        body,
+    })
 }
 
 fn email_template(template: &Template) -> EmailTemplate<'_> {

@@ -114,8 +114,10 @@ impl<'a> Batch<'a> {
     }
 
     async fn apply_effects(&mut self, conn: &mut PgConnection) -> Result<(), EffectError> {
-        let effects: Vec<&[AnyEffect]> =
-            self.live_items().map(|(_, item)| item.submission.effects.as_slice()).collect();
+        let effects: Vec<&[AnyEffect]> = self
+            .live_items()
+            .map(|(_, item)| item.submission.effects.as_slice())
+            .collect();
         effect::apply_all(&effects, conn).await
     }
 

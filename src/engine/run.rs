@@ -51,7 +51,14 @@ pub(crate) struct Beginning {
 
 impl Run {
     pub(crate) fn new(beginning: Beginning, client: Client, parked: oneshot::Sender<()>) -> Self {
-        let Beginning { id, epoch, created_at, claimed_at, replay, inbox } = beginning;
+        let Beginning {
+            id,
+            epoch,
+            created_at,
+            claimed_at,
+            replay,
+            inbox,
+        } = beginning;
         Self {
             id,
             epoch,
@@ -114,7 +121,10 @@ impl Run {
     pub fn signal(&mut self, step: &'static str, signal: NewSignal) -> Result<(), Failure> {
         match self.replay.next(step).map(|recorded| recorded.event) {
             None => {
-                self.events.push(Event::Signalled { step: step.to_owned(), run: signal.run });
+                self.events.push(Event::Signalled {
+                    step: step.to_owned(),
+                    run: signal.run,
+                });
                 self.pending = std::mem::take(&mut self.pending).signal(signal);
                 Ok(())
             }
@@ -127,7 +137,9 @@ impl Run {
     /// this claim.
     pub fn left_of_age(&self, age: Duration) -> Duration {
         let age = chrono::Duration::from_std(age).unwrap_or(chrono::Duration::MAX);
-        (self.created_at + age - self.claimed_at).to_std().unwrap_or(Duration::ZERO)
+        (self.created_at + age - self.claimed_at)
+            .to_std()
+            .unwrap_or(Duration::ZERO)
     }
 
     /// The next signal of this kind, in order of arrival; `None` when none has come within `patience`. While it

@@ -113,11 +113,12 @@ pub fn has_delivery_receipts(prefix: &str) -> bool {
 ///
 /// What fails as typed is tried once more without pluses and leading zeros, and that second try's error is reported.
 pub fn parse(input: &str) -> Result<PhoneNumber, PhoneError> {
-    read(input).or_else(|_| read(&tidied(input)))
+    let (dialled, kind) = read(input).or_else(|_| read(&tidied(input)))?;
+    describe(&dialled, kind)
 }
 
-/// One attempt at a number, exactly as it is written.
-fn read(input: &str) -> Result<PhoneNumber, PhoneError> {
+/// One attempt at a number, exactly as it is written. Whether it has a price is not asked yet.
+fn read(input: &str) -> Result<(Dialled, PhoneNumberType), PhoneError> {
     if !input.chars().all(is_allowed) {
         return Err(PhoneError::UnknownCharacter);
     }
@@ -132,7 +133,7 @@ fn read(input: &str) -> Result<PhoneNumber, PhoneError> {
     if !(receives_texts(kind) || is_fictional(&dialled)) {
         return Err(PhoneError::InvalidNumber);
     }
-    describe(&dialled, kind)
+    Ok((dialled, kind))
 }
 
 /// A number of home or with a calling code; failing that by its length, a number abroad whose plus was forgotten.
@@ -238,6 +239,11 @@ mod tests {
     fn number_as_typed() -> impl Strategy<Value = String> {
         let abroad = "\\+(1|1242|33|34|353|39|49|61|683|7|91)[0-9]{5,11}";
         prop_oneof!["(0|44|\\+44|0044)7[1-9][0-9]{8}", "(0|\\+44)[1-3][0-9]{9}", abroad]
+    }
+
+    #[test]
+    fn a_number_without_a_price_is_not_read_a_second_way() {
+        assert_eq!(parse("002908900"), Err(PhoneError::UnsupportedCountryCode));
     }
 
     #[test]

@@ -8,11 +8,21 @@ use crate::harness::{Client, Herald};
 async fn the_official_python_client_sends_a_text_and_an_email_unmodified() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = root.join("target/clients/bin/python");
-    assert!(python.exists(), "the official client is not installed: make target/clients/ready");
+    assert!(
+        python.exists(),
+        "the official client is not installed: make target/clients/ready"
+    );
     let herald = Herald::start_all().await;
     let output = tokio::task::spawn_blocking({
         let url = herald.base_url.clone();
-        move || Command::new(python).arg(root.join("tests/clients/send.py")).arg(url).args(arguments()).output().unwrap()
+        move || {
+            Command::new(python)
+                .arg(root.join("tests/clients/send.py"))
+                .arg(url)
+                .args(arguments())
+                .output()
+                .unwrap()
+        }
     })
     .await
     .unwrap();

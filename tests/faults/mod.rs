@@ -19,33 +19,59 @@ async fn a_killed_worker_loses_no_text_and_sends_none_twice_off_the_record() {
     }
 
     let worker = herald.worker();
-    eventually("the work is well under way", || async { (sent(&herald).await > TEXTS / 10).then_some(()) }).await;
+    eventually("the work is well under way", || async {
+        (sent(&herald).await > TEXTS / 10).then_some(())
+    })
+    .await;
     worker.kill();
     let at_the_kill = sent(&herald).await;
-    assert!(at_the_kill < TEXTS, "the worker was too fast to be killed in the middle");
+    assert!(
+        at_the_kill < TEXTS,
+        "the worker was too fast to be killed in the middle"
+    );
     let _next = herald.worker();
 
-    eventually("every text is delivered", || async { (delivered(&herald).await == TEXTS).then_some(()) }).await;
+    eventually("every text is delivered", || async {
+        (delivered(&herald).await == TEXTS).then_some(())
+    })
+    .await;
     let resent = resent(&herald).await;
     let mut phone: HashMap<String, usize> = HashMap::new();
     for message in client.whole_phone().await {
-        *phone.entry(message["reference"].as_str().unwrap().to_owned()).or_default() += 1;
+        *phone
+            .entry(message["reference"].as_str().unwrap().to_owned())
+            .or_default() += 1;
     }
-    println!("{TEXTS} accepted, {at_the_kill} sent at the kill, {} at the phone, {} sent again on record", phone.len(), resent.len());
+    println!(
+        "{TEXTS} accepted, {at_the_kill} sent at the kill, {} at the phone, {} sent again on record",
+        phone.len(),
+        resent.len()
+    );
     for id in ids {
         let got = phone.get(&id).copied().unwrap_or(0);
         let allowed = 1 + resent.get(&id.parse().unwrap()).copied().unwrap_or(0);
         assert!(got >= 1, "{id} was delivered, and the phone has not got it");
-        assert!(got <= allowed, "{id} reached the phone {got} times, of which {allowed} are on record");
+        assert!(
+            got <= allowed,
+            "{id} reached the phone {got} times, of which {allowed} are on record"
+        );
     }
 }
 
 async fn sent(herald: &Herald) -> usize {
-    count(herald, "select count(*) from notifications where notification_status <> 'created'").await
+    count(
+        herald,
+        "select count(*) from notifications where notification_status <> 'created'",
+    )
+    .await
 }
 
 async fn delivered(herald: &Herald) -> usize {
-    count(herald, "select count(*) from notifications where notification_status = 'delivered'").await
+    count(
+        herald,
+        "select count(*) from notifications where notification_status = 'delivered'",
+    )
+    .await
 }
 
 async fn count(herald: &Herald, sql: &'static str) -> usize {
@@ -62,5 +88,7 @@ async fn resent(herald: &Herald) -> HashMap<Uuid, usize> {
     .fetch_all(&*herald.database)
     .await
     .unwrap();
-    rows.into_iter().map(|(run, times)| (run, usize::try_from(times).unwrap())).collect()
+    rows.into_iter()
+        .map(|(run, times)| (run, usize::try_from(times).unwrap()))
+        .collect()
 }

@@ -28,11 +28,18 @@ pub struct Client<'a> {
 
 impl<'a> Client<'a> {
     pub fn live(herald: &'a Herald) -> Self {
-        Self { herald, http: http(), secret: LIVE }
+        Self {
+            herald,
+            http: http(),
+            secret: LIVE,
+        }
     }
 
     pub fn test(herald: &'a Herald) -> Self {
-        Self { secret: TEST, ..Self::live(herald) }
+        Self {
+            secret: TEST,
+            ..Self::live(herald)
+        }
     }
 
     /// Sends a text and returns its id.
@@ -49,7 +56,14 @@ impl<'a> Client<'a> {
 
     async fn send(&self, what: &str, body: &Value) -> String {
         let url = format!("{}/v2/notifications/{what}", self.herald.base_url);
-        let answer = self.http.post(url).bearer_auth(self.token()).json(body).send().await.unwrap();
+        let answer = self
+            .http
+            .post(url)
+            .bearer_auth(self.token())
+            .json(body)
+            .send()
+            .await
+            .unwrap();
         assert_eq!(answer.status(), 201);
         let answer: Value = answer.json().await.unwrap();
         answer["id"].as_str().unwrap().to_owned()
@@ -57,7 +71,15 @@ impl<'a> Client<'a> {
 
     pub async fn get(&self, id: &str) -> Value {
         let url = format!("{}/v2/notifications/{id}", self.herald.base_url);
-        self.http.get(url).bearer_auth(self.token()).send().await.unwrap().json().await.unwrap()
+        self.http
+            .get(url)
+            .bearer_auth(self.token())
+            .send()
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap()
     }
 
     pub async fn until(&self, id: &str, status: &str) -> Value {

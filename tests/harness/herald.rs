@@ -92,7 +92,13 @@ impl Herald {
             ("UNKNOWN_OUTCOME_PATIENCE_SECONDS", "3".to_owned()),
             ("PROVIDER_TIMEOUT_SECONDS", "2".to_owned()),
         ];
-        let herald = Self { base_url, stub_url, database, processes: Mutex::default(), settings };
+        let herald = Self {
+            base_url,
+            stub_url,
+            database,
+            processes: Mutex::default(),
+            settings,
+        };
         herald.seed(fixture);
         herald
     }
@@ -110,13 +116,21 @@ impl Herald {
         let port = address.rsplit(':').next().unwrap();
         let process = Process(self.role(arguments).env("PORT", port).spawn().unwrap());
         self.processes.lock().unwrap().push(process);
-        eventually(&format!("{arguments:?} listens"), || async { TcpStream::connect(address).await.ok() }).await;
+        eventually(&format!("{arguments:?} listens"), || async {
+            TcpStream::connect(address).await.ok()
+        })
+        .await;
     }
 
     fn role(&self, arguments: &[&str]) -> Command {
         let mut command = program();
-        command.args(arguments).envs(self.settings.iter().map(|(name, value)| (*name, value)));
-        command.env("HERALD_SUPERVISED", "1").env("HERALD_LOG", "error").stdin(Stdio::piped());
+        command
+            .args(arguments)
+            .envs(self.settings.iter().map(|(name, value)| (*name, value)));
+        command
+            .env("HERALD_SUPERVISED", "1")
+            .env("HERALD_LOG", "error")
+            .stdin(Stdio::piped());
         command
     }
 }
@@ -127,5 +141,8 @@ pub fn program() -> Command {
 }
 
 fn free_address() -> String {
-    format!("http://{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
+    format!(
+        "http://{}",
+        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    )
 }

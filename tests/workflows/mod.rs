@@ -16,7 +16,10 @@ async fn a_text_reaches_the_phone_once_and_is_delivered() {
     let got = client.phone(&id).await;
     assert_eq!(got.len(), 1, "{got:?}");
     assert_eq!(got[0]["to"], "447700900123");
-    assert_eq!(got[0]["content"], "Herald Development: Hello Ada, this is a text from Herald.");
+    assert_eq!(
+        got[0]["content"],
+        "Herald Development: Hello Ada, this is a text from Herald."
+    );
 }
 
 #[tokio::test]
@@ -35,7 +38,10 @@ async fn an_email_reaches_the_inbox_once_and_is_delivered() {
 async fn receipts_decide_how_a_text_ends() {
     let herald = Herald::start_all().await;
     let client = Client::live(&herald);
-    let (temporary, permanent) = (client.send_text("07700900003").await, client.send_text("07700900002").await);
+    let (temporary, permanent) = (
+        client.send_text("07700900003").await,
+        client.send_text("07700900002").await,
+    );
     client.until(&temporary, "temporary-failure").await;
     client.until(&permanent, "permanent-failure").await;
 }
@@ -44,9 +50,11 @@ async fn receipts_decide_how_a_text_ends() {
 async fn a_test_key_is_answered_without_a_provider() {
     let herald = Herald::start_all().await;
     let client = Client::test(&herald);
-    for (to, status) in
-        [("07700900123", "delivered"), ("07700900003", "temporary-failure"), ("07700900002", "permanent-failure")]
-    {
+    for (to, status) in [
+        ("07700900123", "delivered"),
+        ("07700900003", "temporary-failure"),
+        ("07700900002", "permanent-failure"),
+    ] {
         let id = client.send_text(to).await;
         client.until(&id, status).await;
         assert!(client.phone(&id).await.is_empty());
@@ -94,7 +102,9 @@ async fn receipts_that_come_twice_or_before_our_commit_count_once() {
     let herald = Herald::start_all().await;
     let client = Client::live(&herald);
     for firm in ["mmg", "firetext"] {
-        client.faults(firm, &json!({"duplicate_receipts": 20, "receipt_before_answer": true})).await;
+        client
+            .faults(firm, &json!({"duplicate_receipts": 20, "receipt_before_answer": true}))
+            .await;
     }
     let ids = futures::future::join_all((0..20).map(|_| client.send_text("07700900123"))).await;
     for id in &ids {
@@ -102,7 +112,10 @@ async fn receipts_that_come_twice_or_before_our_commit_count_once() {
         assert_eq!(client.phone(id).await.len(), 1);
     }
     eventually("no run is left over", || async {
-        let left: i64 = sqlx::query_scalar("select count(*) from engine.run").fetch_one(&*herald.database).await.unwrap();
+        let left: i64 = sqlx::query_scalar("select count(*) from engine.run")
+            .fetch_one(&*herald.database)
+            .await
+            .unwrap();
         (left == 0).then_some(())
     })
     .await;

@@ -17,10 +17,14 @@ pub(super) struct Weights {
 
 impl Weights {
     pub fn new(pool: PgPool) -> Self {
-        Self { pool, cache: Cache::builder().time_to_live(Duration::from_secs(2)).build() }
+        Self {
+            pool,
+            cache: Cache::builder().time_to_live(Duration::from_secs(2)).build(),
+        }
     }
 
     /// `tried` are the providers of earlier attempts, the newest last.
+    #[expect(clippy::disallowed_methods, reason = "drawn in an attempt, whose plan is recorded")]
     pub async fn choose_sms(&self, international: bool, tried: &[String]) -> Result<Provider, AttemptError> {
         let active = self.cache.try_get_with((), self.read()).await;
         let active = active.map_err(|error| AttemptError::again(format!("our database: {error}")))?;
@@ -35,16 +39,23 @@ impl Weights {
 
     async fn read(&self) -> herald_store::Result<std::sync::Arc<Vec<providers::Provider>>> {
         let mut conn = self.pool.acquire().await?;
-        Ok(std::sync::Arc::new(providers::active(&mut conn, NotificationType::Sms).await?))
+        Ok(std::sync::Arc::new(
+            providers::active(&mut conn, NotificationType::Sms).await?,
+        ))
     }
 }
 
 /// One of `fit` by weight. The provider that failed last is drawn only when there is no other, and weights that are
 /// all zero count as equal.
 fn choose(fit: &[(Provider, i32)], failed_last: Option<&str>, random: &mut impl Rng) -> Option<Provider> {
-    let others: Vec<_> = fit.iter().filter(|(provider, _)| failed_last != Some(provider.name())).copied().collect();
+    let others: Vec<_> = fit
+        .iter()
+        .filter(|(provider, _)| failed_last != Some(provider.name()))
+        .copied()
+        .collect();
     let fit = if others.is_empty() { fit } else { &others };
-    let drawn = WeightedIndex::new(fit.iter().map(|(_, weight)| (*weight).max(0))).map(|weights| weights.sample(random));
+    let drawn =
+        WeightedIndex::new(fit.iter().map(|(_, weight)| (*weight).max(0))).map(|weights| weights.sample(random));
     fit.get(drawn.unwrap_or(0)).map(|(provider, _)| *provider)
 }
 
@@ -57,7 +68,9 @@ mod tests {
     #[test]
     fn weights_decide_and_a_failure_moves_the_next_attempt_elsewhere() {
         let random = &mut rand::rng();
-        let firetext = (0..10_000).filter(|_| choose(&BOTH, None, random) == Some(Provider::Firetext)).count();
+        let firetext = (0..10_000)
+            .filter(|_| choose(&BOTH, None, random) == Some(Provider::Firetext))
+            .count();
         assert!((2_500..3_500).contains(&firetext), "{firetext}");
         assert!((0..100).all(|_| choose(&BOTH, Some("mmg"), random) == Some(Provider::Firetext)));
     }

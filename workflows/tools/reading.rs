@@ -1,0 +1,62 @@
+//! Reads messages for concurrent stories: while one query is under way, the next ones gather, and share a query.
+
+use std::collections::HashMap;
+
+use herald_store::notifications::{self, ToSend};
+use sqlx::PgPool;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+/// Ids in one query at most.
+const BATCH: usize = 256;
+
+pub(super) struct Reader(mpsc::Sender<Wanted>);
+
+struct Wanted {
+    id: Uuid,
+    reply: oneshot::Sender<Result<Option<ToSend>, String>>,
+}
+
+impl Reader {
+    #[expect(clippy::disallowed_methods, reason = "it belongs to the tools, not to a story")]
+    pub fn new(pool: PgPool) -> Self {
+        let (sender, mut wanted) = mpsc::channel(BATCH);
+        tokio::spawn(async move {
+            let mut batch = Vec::new();
+            while wanted.recv_many(&mut batch, BATCH).await > 0 {
+                answer(&pool, std::mem::take(&mut batch)).await;
+            }
+        });
+        Self(sender)
+    }
+
+    /// The message; none when there is no such id.
+    ///
+    /// # Errors
+    /// In words, since many callers share one.
+    pub async fn read(&self, id: Uuid) -> Result<Option<ToSend>, String> {
+        let (reply, answer) = oneshot::channel();
+        let gone = |_| "the reader has stopped".to_owned();
+        self.0.send(Wanted { id, reply }).await.map_err(|_| gone(()))?;
+        answer.await.map_err(|_| gone(()))?
+    }
+}
+
+async fn answer(pool: &PgPool, batch: Vec<Wanted>) {
+    let ids: Vec<Uuid> = batch.iter().map(|wanted| wanted.id).collect();
+    let read = async { notifications::to_send(&mut *pool.acquire().await?, &ids).await };
+    let read = read.await.map_err(|error| error.to_string());
+    let found = read.map(|rows| {
+        rows.into_iter()
+            .map(|row| (row.id, row))
+            .collect::<HashMap<Uuid, ToSend>>()
+    });
+    for Wanted { id, reply } in batch {
+        let answer = match &found {
+            Ok(rows) => Ok(rows.get(&id).cloned()),
+            Err(why) => Err(why.clone()),
+        };
+        // A story that was stopped meanwhile needs no answer.
+        let _ = reply.send(answer);
+    }
+}
