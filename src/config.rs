@@ -115,18 +115,14 @@ pub fn api() -> anyhow::Result<herald_api::Settings> {
         document_host: setting("DOCUMENT_DOWNLOAD_HOST")
             .url()?
             .unwrap_or(default.document_host),
-        email_domain: email_domain(),
+        email_domain: setting("NOTIFY_EMAIL_DOMAIN").or(&default.email_domain),
         receipts: herald_api::ReceiptCredentials {
             firetext: credentials("FIRETEXT_RECEIPT_CREDENTIALS")?,
             mmg: credentials("MMG_RECEIPT_CREDENTIALS")?,
             ses: credentials("SES_RECEIPT_CREDENTIALS")?,
         },
-        ..herald_api::Settings::default()
+        ..default
     })
-}
-
-pub fn email_domain() -> String {
-    setting("NOTIFY_EMAIL_DOMAIN").or("notify.tools")
 }
 
 fn credentials(name: &'static str) -> anyhow::Result<Option<herald_api::BasicCredentials>> {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use herald_engine::{BatchLimits, Client};
 use herald_providers::{SmsClient, firetext, mmg, ses};
-use herald_workflows::{Tools, retry};
+use herald_workflows::{Tools, retry, tools::Hosts};
 use sqlx::{
     PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -59,12 +59,16 @@ pub async fn tools(pool: PgPool) -> anyhow::Result<Tools> {
     ];
     let ses = ses::Client::new(ses).await?;
     let sending = retry::sending(config::unknown_outcome_patience()?);
+    let settings = config::api()?;
+    let hosts = Hosts {
+        email_domain: settings.email_domain,
+        admin_host: settings.admin_host,
+    };
     Ok(Tools::new(
         pool,
         Arc::new(config::sealer()?),
-        sms,
-        ses,
-        config::email_domain(),
+        (sms, ses),
+        hosts,
         sending,
     ))
 }

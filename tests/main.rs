@@ -1,8 +1,8 @@
 //! The one test binary: real Postgres, the built program, and the stub as the outside world.
 
-mod api_edges;
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
+mod api_edges;
 mod api_golden;
 mod clients;
 mod engine;

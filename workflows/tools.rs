@@ -36,10 +36,20 @@ pub struct Tools {
     ses: ses::Client,
     /// After the @ of every sender's address.
     email_domain: String,
+    /// Where people reach the administration pages: for the unsubscribe link in an email's body.
+    admin_host: String,
     weights: Weights,
     messages: Reader,
     /// The policy of every send.
     pub(crate) sending: RetryPolicy,
+}
+
+/// The names that messages show.
+pub struct Hosts {
+    /// After the @ of every sender's address.
+    pub email_domain: String,
+    /// Where people reach the administration pages.
+    pub admin_host: String,
 }
 
 /// What a send is going to be, journaled before it happens.
@@ -66,19 +76,23 @@ impl Tools {
     pub fn new(
         pool: PgPool,
         sealer: Arc<Sealer>,
-        sms: Vec<SmsClient>,
-        ses: ses::Client,
-        email_domain: String,
+        (sms, ses): (Vec<SmsClient>, ses::Client),
+        Hosts {
+            email_domain,
+            admin_host,
+        }: Hosts,
         sending: RetryPolicy,
     ) -> Self {
+        let (weights, messages) = (Weights::new(pool.clone()), Reader::new(pool.clone()));
         Self {
-            weights: Weights::new(pool.clone()),
-            messages: Reader::new(pool.clone()),
             pool,
             sealer,
             sms,
             ses,
             email_domain,
+            admin_host,
+            weights,
+            messages,
             sending,
         }
     }
@@ -168,10 +182,11 @@ impl Tools {
             });
         }
         let personalisation = self.personalisation(&message)?;
+        let unsubscribe_page = self.unsubscribe_page(&message);
         let template = EmailTemplate {
             subject: message.template_subject.as_deref().unwrap_or_default(),
             content: &message.template_content,
-            unsubscribe_link: None,
+            unsubscribe_link: unsubscribe_page.as_deref(),
         };
         let rendered = email::render(&template, &personalisation);
         let html = email::document(&rendered, &Branding::default());
@@ -192,6 +207,14 @@ impl Tools {
             plan: SendPlan::Send(sent),
             call: call.boxed(),
         })
+    }
+
+    /// The page behind the link in an email's body, for templates that have one: the token is that of the header's link,
+    /// which ends in `/{notification}/{token}`.
+    fn unsubscribe_page(&self, message: &ToSend) -> Option<String> {
+        let (_, token) = message.unsubscribe_link.as_deref()?.rsplit_once('/')?;
+        let page = || format!("{}/unsubscribe/{}/{token}", self.admin_host, message.id);
+        message.template_has_unsubscribe_link.then(page)
     }
 
     /// How many fragments a text has, for a row whose send recorded none. Nothing for an email or an unknown id.

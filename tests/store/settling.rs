@@ -168,7 +168,7 @@ async fn batches_lock_rows_in_one_order() {
             .into_iter()
             .map(|id| receipt(id, Provider::Mmg, Some(Status::Pending)))
             .collect();
-        settle(&mut *pool.acquire().await.unwrap(), &batch).await.len()
+        settle(&mut pool.acquire().await.unwrap(), &batch).await.len()
     };
     let backwards: Vec<Uuid> = ids.iter().rev().copied().collect();
     let (a, b, c, d) = tokio::join!(

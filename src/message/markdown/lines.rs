@@ -17,7 +17,7 @@ pub fn first(text: &str) -> &str {
     text.split('\n').next().unwrap_or_default()
 }
 
-/// Bytes up to the first character that is none of these.
+/// How many of this byte stand at the front.
 pub fn run(text: &str, byte: u8) -> usize {
     text.bytes().take_while(|other| *other == byte).count()
 }

@@ -69,20 +69,25 @@ struct Renderer<'a> {
 
 impl Renderer<'_> {
     fn blocks(&mut self, blocks: &[Block]) -> String {
+        self.sequence(blocks, false)
+    }
+
+    /// Lines of an item belong together; of a tight item they are no paragraph.
+    fn sequence(&mut self, blocks: &[Block], tight: bool) -> String {
         let mut out = String::new();
         let mut rest = blocks;
         while let Some(block) = rest.first() {
-            let taken = match joined_text(rest) {
-                Some((text, taken)) => {
-                    let text = self.inline.render(&text);
-                    self.push_paragraph(&mut out, &text);
-                    taken
-                }
-                None => {
-                    self.block(block, &mut out);
-                    1
-                }
+            let Some((text, taken)) = joined_text(rest) else {
+                self.block(block, &mut out);
+                rest = &rest[1..];
+                continue;
             };
+            let text = self.inline.render(&text);
+            if tight {
+                out.push_str(&text);
+            } else {
+                self.push_paragraph(&mut out, &text);
+            }
             rest = &rest[taken..];
         }
         out
@@ -136,11 +141,7 @@ impl Renderer<'_> {
             out.push('\n');
         }
         for (index, item) in items.iter().enumerate() {
-            let text = if item.loose {
-                self.blocks(&item.blocks)
-            } else {
-                self.tight(&item.blocks)
-            };
+            let text = self.sequence(&item.blocks, !item.loose);
             let text = text.trim_matches(is_space);
             match (html, ordered) {
                 (true, _) => push(out, format_args!("<li style=\"{ITEM}\">{text}</li>")),
@@ -151,26 +152,6 @@ impl Renderer<'_> {
         if html {
             push(out, format_args!("</{tag}>{LIST_END}"));
         }
-    }
-
-    /// Lines of a tight item are no paragraphs.
-    fn tight(&mut self, blocks: &[Block]) -> String {
-        let mut out = String::new();
-        let mut rest = blocks;
-        while let Some(block) = rest.first() {
-            let taken = match joined_text(rest) {
-                Some((text, taken)) => {
-                    out.push_str(&self.inline.render(&text));
-                    taken
-                }
-                None => {
-                    self.block(block, &mut out);
-                    1
-                }
-            };
-            rest = &rest[taken..];
-        }
-        out
     }
 
     fn push_paragraph(&self, out: &mut String, text: &str) {
