@@ -9,7 +9,7 @@ run: postgres
 	exec target/release/herald dev
 
 test: postgres target/clients/ready
-	$(CARGO) test --workspace --quiet -- --quiet
+	$(CARGO) test --workspace --all-targets
 	@$(MAKE) --no-print-directory openapi-unchanged
 
 check:
