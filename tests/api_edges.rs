@@ -2,13 +2,15 @@
 
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
-use crate::harness::Herald;
+use crate::harness::{Herald, SMS_TEMPLATE, http, live_token};
 
 async fn herald() -> (Herald, Client) {
-    // The client wants a provider of cryptography, though nothing here is encrypted. Another test may have set it.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    (Herald::start_api_only(&json!({})).await, Client::new())
+    (Herald::start_api_only(&json!({})).await, http())
 }
 
 #[tokio::test]
@@ -95,4 +97,60 @@ async fn the_api_documents_itself() {
         .await
         .unwrap();
     assert!(page.contains("sendSms"));
+}
+
+/// An API with the development seed.
+async fn seeded() -> Herald {
+    let fixture: Value = serde_json::from_str(include_str!("../src/dev.json")).unwrap();
+    Herald::start_api_only(&fixture).await
+}
+
+async fn rows(herald: &Herald) -> i64 {
+    sqlx::query_scalar("select count(*) from notifications")
+        .fetch_one(&*herald.database)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn what_is_refused_leaves_no_row() {
+    let (herald, client) = (seeded().await, http());
+    let long = "9".repeat(1_000_000);
+    let nul = json!({"phone_number": "07700900123", "template_id": SMS_TEMPLATE, "reference": "a\0b"});
+    let bodies = [
+        nul.to_string(),
+        format!("{{\"phone_number\": {long}}}"),
+        format!("{{\"phone_number\": 1e{long}}}"),
+        format!("{{\"phone_number\": \"{long}\"}}"),
+        format!("{}1{}", "[".repeat(500_000), "]".repeat(500_000)),
+        "\u{fffd}".repeat(1000),
+        "{".to_owned(),
+    ];
+    for body in bodies {
+        let start = body.chars().take(60).collect::<String>();
+        let request = client.post(format!("{}/v2/notifications/sms", herald.base_url));
+        let answer = request.bearer_auth(live_token()).body(body).send().await.unwrap();
+        assert_eq!(answer.status(), 400, "{start}");
+        let errors: Value = answer.json().await.unwrap();
+        assert!(errors["errors"][0]["message"].is_string(), "{start}: {errors}");
+    }
+    assert_eq!(rows(&herald).await, 0);
+}
+
+#[tokio::test]
+async fn a_client_that_never_finishes_its_body_is_told_so() {
+    let herald = seeded().await;
+    let mut stream = TcpStream::connect(herald.base_url.strip_prefix("http://").unwrap())
+        .await
+        .unwrap();
+    let head = format!(
+        "POST /v2/notifications/sms HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: 1000\r\n\r\n{{",
+        live_token()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4096];
+    let read = stream.read(&mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer[..read]);
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert_eq!(rows(&herald).await, 0);
 }

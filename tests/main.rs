@@ -12,6 +12,7 @@ mod message_golden;
 mod providers;
 mod receipts;
 mod receipts_rules;
+mod settings;
 mod store;
 mod stub;
 mod tree;

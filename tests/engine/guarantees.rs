@@ -3,7 +3,7 @@
 use herald_engine::{Error, NewRun, Submission};
 use uuid::Uuid;
 
-use super::toy::{Ending, Errand, Note, Toys, Unknown};
+use super::toy::{Ending, Errand, Nap, Note, Toys, Unknown};
 
 #[tokio::test]
 async fn a_run_plays_to_its_end_and_each_step_happens_once() {
@@ -309,4 +309,48 @@ async fn a_key_starts_one_run_however_often_it_is_used() {
         .await
         .unwrap();
     assert_eq!(runs, 1);
+}
+
+#[tokio::test]
+async fn a_sleep_outlives_its_worker_and_happens_once() {
+    let toys = Toys::new().await;
+    let worker = toys.worker();
+    let run = toys.start(&Nap { ms: 1_000 }).await;
+    toys.until(run, "sleeping").await;
+    worker.abort();
+    assert_eq!(toys.notes(run).await, ["asleep"]);
+    let _next = toys.worker();
+    toys.until(run, "over").await;
+    assert_eq!(toys.notes(run).await, ["asleep", "awake"]);
+    assert_eq!(
+        toys.events(run).await,
+        ["committed", "waiting", "timed_out", "committed", "finished"]
+    );
+}
+
+#[tokio::test]
+async fn a_call_longer_than_the_lease_keeps_its_run() {
+    let toys = Toys::new().await;
+    toys.world.when("first", 0, Ending::Hang);
+    let (_worker, _rival) = (toys.worker(), toys.worker());
+    let run = toys.start(&Errand::simple()).await;
+    toys.world.called().await;
+    let since_start = "select (extract(epoch from now() - created_at) > 2.5) from engine.run where id = $1";
+    crate::harness::eventually("two leases have passed", || async {
+        let passed: bool = sqlx::query_scalar(since_start)
+            .bind(run)
+            .fetch_one(&*toys.database)
+            .await
+            .unwrap();
+        passed.then_some(())
+    })
+    .await;
+    toys.world.let_go();
+    toys.until(run, "waiting").await;
+    let epoch: i64 = sqlx::query_scalar("select epoch from engine.run where id = $1")
+        .bind(run)
+        .fetch_one(&*toys.database)
+        .await
+        .unwrap();
+    assert_eq!((epoch, toys.world.calls(run, "first")), (1, 1));
 }

@@ -83,6 +83,25 @@ impl Workflow for Errand {
     }
 }
 
+/// Sleeps, then notes it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Nap {
+    pub ms: u64,
+}
+
+impl Workflow for Nap {
+    type Tools = World;
+    const NAME: &'static str = "nap";
+    const QUEUE: Queue = QUEUE;
+
+    async fn run(self, run: &mut Run, _: &World) -> Result<(), Failure> {
+        let id = run.id();
+        run.commit("before", Note::new(id, "asleep"))?;
+        run.sleep("nap", Duration::from_millis(self.ms), QUEUE).await?;
+        run.commit("after", Note::new(id, "awake"))
+    }
+}
+
 impl Errand {
     fn policy(&self) -> RetryPolicy {
         let on_unknown = match self.on_unknown {
@@ -256,7 +275,7 @@ impl Toys {
             concurrency: 8,
             ..WorkerSettings::default()
         };
-        let registry = Registry::new(self.world.clone()).add::<Errand>();
+        let registry = Registry::new(self.world.clone()).add::<Errand>().add::<Nap>();
         let pool = (*self.database).clone();
         tokio::spawn(async move {
             // A runtime of its own dies with everything that runs in it.
@@ -284,10 +303,10 @@ impl Toys {
         })
     }
 
-    pub async fn start(&self, errand: &Errand) -> Uuid {
+    pub async fn start<W: Workflow>(&self, workflow: &W) -> Uuid {
         let run = Uuid::now_v7();
         self.client
-            .submit(Submission::new().start(NewRun::of(errand).unwrap().with_id(run)))
+            .submit(Submission::new().start(NewRun::of(workflow).unwrap().with_id(run)))
             .await
             .unwrap();
         run

@@ -5,7 +5,7 @@ mod database;
 mod eventually;
 mod herald;
 
-pub use client::{Client, http};
+pub use client::{Client, SMS_TEMPLATE, http, live_token};
 pub use database::{Database, database};
 pub use eventually::eventually;
 pub use herald::{Herald, SEALING_KEYS, program};

@@ -1,0 +1,74 @@
+//! A setting that is missing or malformed stops the start with one line that names it and says what is allowed.
+
+use crate::harness::program;
+
+fn refused(role: &[&str], settings: &[(&str, &str)]) -> String {
+    let output = program()
+        .args(role)
+        .env_clear()
+        .envs(settings.iter().copied())
+        .output()
+        .unwrap();
+    assert!(!output.status.success(), "{role:?} starts with {settings:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn a_wrong_setting_is_named_in_one_line() {
+    const KEYS: (&str, &str) = ("HERALD_SEALING_KEYS", "k:ZGV2ZWxvcG1lbnQtb25seS1ub3QtYS1zZWNyZXQtISE=");
+    const DATABASE: (&str, &str) = ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none");
+    let cases: [(&[&str], &[(&str, &str)], &str, &str); 8] = [
+        (&["migrate"], &[], "DATABASE_URL", "a URL such as"),
+        (
+            &["migrate"],
+            &[("DATABASE_URL", "no url")],
+            "DATABASE_URL",
+            "a Postgres URL",
+        ),
+        (
+            &["migrate"],
+            &[DATABASE, ("DATABASE_CONNECTIONS", "many")],
+            "DATABASE_CONNECTIONS",
+            "from 2 to 1000",
+        ),
+        (
+            &["api"],
+            &[DATABASE, ("PORT", "70000")],
+            "PORT",
+            "a port from 1 to 65535",
+        ),
+        (&["api"], &[("PORT", "0")], "PORT", "a port from 1 to 65535"),
+        (
+            &["stub"],
+            &[("PORT", "1"), ("HOST", "nowhere")],
+            "HOST",
+            "an IP address",
+        ),
+        (
+            &["worker", "--queues", "all"],
+            &[KEYS, DATABASE, ("WORKER_LEASE_SECONDS", "-1")],
+            "WORKER_LEASE_SECONDS",
+            "seconds",
+        ),
+        (
+            &["beat"],
+            &[KEYS, DATABASE, ("HERALD_LOG", "=====")],
+            "HERALD_LOG",
+            "a filter",
+        ),
+    ];
+    for (role, settings, name, allowed) in cases {
+        let line = refused(role, settings);
+        assert!(
+            line.contains(name) && line.contains(allowed),
+            "{role:?} with {settings:?}: {line}"
+        );
+        assert_eq!(line.lines().count(), 1, "{line}");
+    }
+}
+
+#[test]
+fn an_unknown_queue_is_named_together_with_the_known_ones() {
+    let line = refused(&["worker", "--queues", "send-sms,letters"], &[]);
+    assert!(line.contains("letters") && line.contains("receipts"), "{line}");
+}
