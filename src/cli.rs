@@ -105,8 +105,14 @@ pub fn run() -> ExitCode {
 }
 
 fn play_on_runtime(role: Role) -> anyhow::Result<()> {
+    // What `herald dev` has to say is one banner; its processes log what is wrong.
+    let default = if matches!(role, Role::Dev) {
+        "warn"
+    } else {
+        "info,sqlx=warn,hyper=warn,aws=warn"
+    };
     tracing_subscriber::fmt()
-        .with_env_filter(config::log_filter()?)
+        .with_env_filter(config::log_filter(default)?)
         .with_writer(stderr)
         .json()
         .init();

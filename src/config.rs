@@ -220,13 +220,8 @@ pub fn stub() -> anyhow::Result<herald_stub::Settings> {
 }
 
 /// Which log lines are written: `HERALD_LOG`, in the form of tracing's filters.
-pub fn log_filter() -> anyhow::Result<tracing_subscriber::EnvFilter> {
-    setting("HERALD_LOG")
-        .or("info,sqlx=warn,hyper=warn,aws=warn")
-        .parse()
-        .map_err(|error| {
-            anyhow!(
-                "the setting HERALD_LOG is malformed: it must be a filter such as info,herald_engine=debug ({error})"
-            )
-        })
+pub fn log_filter(default: &str) -> anyhow::Result<tracing_subscriber::EnvFilter> {
+    setting("HERALD_LOG").or(default).parse().map_err(|error| {
+        anyhow!("the setting HERALD_LOG is malformed: it must be a filter such as info,herald_engine=debug ({error})")
+    })
 }

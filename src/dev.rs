@@ -129,7 +129,12 @@ async fn wait(cluster: Option<&mut Cluster>) -> anyhow::Result<()> {
 fn roles(port: u16, stub_port: u16, database_url: &str, sealing_keys: &str) -> Vec<Role> {
     let api_url = format!("http://127.0.0.1:{port}");
     let stub_url = format!("http://127.0.0.1:{stub_port}");
-    let common = [("DATABASE_URL", database_url), ("HERALD_SEALING_KEYS", sealing_keys)];
+    let log = std::env::var("HERALD_LOG").unwrap_or_else(|_| "warn".to_owned());
+    let common = [
+        ("DATABASE_URL", database_url),
+        ("HERALD_SEALING_KEYS", sealing_keys),
+        ("HERALD_LOG", &log),
+    ];
     let providers = [
         ("FIRETEXT_URL", format!("{stub_url}/firetext")),
         ("MMG_URL", format!("{stub_url}/mmg")),

@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use tokio::{
-    process::{Child, Command},
+    process::{Child, ChildStdin, Command},
     time::{Instant, sleep},
 };
 
@@ -33,9 +33,19 @@ pub enum Durability {
     None,
 }
 
-/// A running cluster. It is stopped by [`Cluster::stop`], or when it is dropped.
+/// Runs the server until standard input ends, which it does with the owner, however the owner ends. SIGINT is
+/// Postgres' fast shutdown.
+const GUARD: &str = r#"exec 3<&0
+"$@" </dev/null & server=$!
+(read -r _ <&3; kill -INT $server) & guard=$!
+wait $server; status=$?
+kill $guard 2>/dev/null
+exit $status"#;
+
+/// A running cluster. It ends with its owner.
 pub struct Cluster {
     server: Child,
+    owner: Option<ChildStdin>,
     /// Reaches it over its socket.
     pub url: String,
     /// Reaches it over the loopback, with a password: for tools.
@@ -63,35 +73,37 @@ impl Cluster {
                 .await;
         }
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut server = account.command(&programs.join("postgres"));
-        server.arg("-D").arg(&data);
+        let mut server = account.command(Path::new("/bin/sh"));
+        server
+            .args(["-c", GUARD, "sh"])
+            .arg(programs.join("postgres"))
+            .arg("-D")
+            .arg(&data);
         for setting in settings(port, &dir, durability) {
             server.arg("-c").arg(setting);
         }
         let log = fs::File::create(dir.join("server.log"))?;
-        server
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
+        server.stdout(log.try_clone()?).stderr(log).stdin(Stdio::piped());
+        // Ctrl-C is for the owner, which stops its other children first.
+        server.process_group(0);
         let mut server = server.spawn().context("could not start Postgres")?;
+        let owner = server.stdin.take();
         let socket = dir.display().to_string().replace('/', "%2F");
         let url = format!("postgres://{USER}@localhost:{port}/{DATABASE}?host={socket}");
         wait_until_ready(&programs, &dir, port, &mut server).await?;
         make_database(&programs, &dir, port).await?;
+        let tcp_url = format!("postgres://{USER}:{password}@127.0.0.1:{port}/{DATABASE}");
         Ok(Self {
             server,
+            owner,
             url,
-            tcp_url: format!("postgres://{USER}:{password}@127.0.0.1:{port}/{DATABASE}"),
+            tcp_url,
         })
     }
 
     /// Stops it, disconnecting whoever is connected.
     pub async fn stop(mut self) {
-        if let Some(pid) = self.server.id() {
-            // SIGINT is Postgres' fast shutdown.
-            let _ = Command::new("kill").args(["-INT", &pid.to_string()]).status().await;
-        }
+        drop(self.owner.take());
         let _ = tokio::time::timeout(Duration::from_secs(10), self.server.wait()).await;
     }
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     committer::Client,
-    effect::Effect,
+    effect::{AnyEffect, Effect},
     journal::{Event, Recorded, Replay},
     statements::SignalRow,
     submission::{Checkpoint, NewRun, NewSignal, Submission, Submitted, Then},
@@ -83,15 +83,11 @@ impl Run {
     /// # Errors
     /// When the journal holds another kind of step under this name.
     pub fn commit(&mut self, step: &'static str, effect: impl Effect) -> Result<(), Failure> {
-        match self.replay.next(step).map(|recorded| recorded.event) {
-            None => {
-                self.pending = std::mem::take(&mut self.pending).effect(effect);
-                self.events.push(Event::Committed { step: step.to_owned() });
-                Ok(())
-            }
-            Some(Event::Committed { .. }) => Ok(()),
-            Some(other) => Err(unexpected(step, &other)),
+        if self.is_new(step, |event| matches!(event, Event::Committed { .. }))? {
+            self.pending.effects.push(AnyEffect::new(effect));
+            self.events.push(Event::Committed { step: step.to_owned() });
         }
+        Ok(())
     }
 
     /// Starts another run, exactly once.
@@ -99,19 +95,15 @@ impl Run {
     /// # Errors
     /// As [`Self::commit`], or when the workflow does not serialize.
     pub fn start<W: Workflow>(&mut self, step: &'static str, workflow: &W) -> Result<(), Failure> {
-        match self.replay.next(step).map(|recorded| recorded.event) {
-            None => {
-                let new = NewRun::of(workflow)?;
-                self.events.push(Event::Started {
-                    step: step.to_owned(),
-                    run: new.id,
-                });
-                self.pending = std::mem::take(&mut self.pending).start(new);
-                Ok(())
-            }
-            Some(Event::Started { .. }) => Ok(()),
-            Some(other) => Err(unexpected(step, &other)),
+        if self.is_new(step, |event| matches!(event, Event::Started { .. }))? {
+            let new = NewRun::of(workflow)?;
+            self.events.push(Event::Started {
+                step: step.to_owned(),
+                run: new.id,
+            });
+            self.pending.starts.push(new);
         }
+        Ok(())
     }
 
     /// Sends a signal to another run, exactly once.
@@ -119,18 +111,14 @@ impl Run {
     /// # Errors
     /// As [`Self::commit`].
     pub fn signal(&mut self, step: &'static str, signal: NewSignal) -> Result<(), Failure> {
-        match self.replay.next(step).map(|recorded| recorded.event) {
-            None => {
-                self.events.push(Event::Signalled {
-                    step: step.to_owned(),
-                    run: signal.run,
-                });
-                self.pending = std::mem::take(&mut self.pending).signal(signal);
-                Ok(())
-            }
-            Some(Event::Signalled { .. }) => Ok(()),
-            Some(other) => Err(unexpected(step, &other)),
+        if self.is_new(step, |event| matches!(event, Event::Signalled { .. }))? {
+            self.events.push(Event::Signalled {
+                step: step.to_owned(),
+                run: signal.run,
+            });
+            self.pending.signals.push(signal);
         }
+        Ok(())
     }
 
     /// What is left of the time that a run may take, counted from its creation, by the database's clock as of
@@ -226,6 +214,15 @@ impl Run {
     pub(crate) async fn fail(&mut self, why: String) -> Result<(), crate::Error> {
         self.events.push(Event::GaveUp { why: why.clone() });
         self.write(Then::Fail { why }).await.map(drop)
+    }
+
+    /// Whether a step that needs no waiting is still to be done; the journal must not hold another kind of step there.
+    fn is_new(&mut self, step: &str, same: fn(&Event) -> bool) -> Result<bool, Failure> {
+        match self.replay.next(step).map(|recorded| recorded.event) {
+            None => Ok(true),
+            Some(event) if same(&event) => Ok(false),
+            Some(other) => Err(unexpected(step, &other)),
+        }
     }
 
     fn receive<S: Signal>(&mut self, n: i64, payload: Value) -> Result<S, Failure> {
