@@ -2,6 +2,14 @@
 
 use crate::harness::program;
 
+/// Arguments, settings, and what the line must name: the setting and what is allowed.
+type Case = (
+    &'static [&'static str],
+    &'static [(&'static str, &'static str)],
+    &'static str,
+    &'static str,
+);
+
 fn refused(role: &[&str], settings: &[(&str, &str)]) -> String {
     let output = program()
         .args(role)
@@ -17,7 +25,7 @@ fn refused(role: &[&str], settings: &[(&str, &str)]) -> String {
 fn a_wrong_setting_is_named_in_one_line() {
     const KEYS: (&str, &str) = ("HERALD_SEALING_KEYS", "k:ZGV2ZWxvcG1lbnQtb25seS1ub3QtYS1zZWNyZXQtISE=");
     const DATABASE: (&str, &str) = ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none");
-    let cases: [(&[&str], &[(&str, &str)], &str, &str); 8] = [
+    let cases: [Case; 8] = [
         (&["migrate"], &[], "DATABASE_URL", "a URL such as"),
         (
             &["migrate"],
