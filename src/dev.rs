@@ -101,11 +101,12 @@ fn sealer(keys: &str) -> anyhow::Result<herald_store::sealed::Sealer> {
 async fn run(roles: Vec<Role>, port: u16, cluster: Option<&mut Cluster>) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let supervised = tokio::spawn(supervise(roles, stop.clone()));
+    let serving = async {
+        announce(port).await?;
+        wait(cluster).await
+    };
     let ended = tokio::select! {
-        announced = announce(port) => match announced {
-            Ok(()) => wait(cluster).await,
-            Err(error) => Err(error),
-        },
+        ended = serving => ended,
         () = shutdown::requested() => Ok(()),
     };
     stop.cancel();

@@ -5,6 +5,7 @@
 mod api_edges;
 mod api_golden;
 mod clients;
+mod dev;
 mod engine;
 mod faults;
 mod harness;
