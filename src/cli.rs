@@ -129,7 +129,7 @@ async fn play(role: Role) -> anyhow::Result<()> {
         Role::Worker { queues } => roles::worker(known_queues(&queues)?).await,
         Role::Beat => roles::beat().await,
         Role::Stub => roles::stub().await,
-        Role::Migrate => Ok(herald_store::migrate(&wiring::pool().await?).await?),
+        Role::Migrate => wiring::migrate(&wiring::pool().await?).await,
         Role::Seed { file } => seed::load_file(&wiring::pool().await?, &file, &config::sealer()?).await,
         Role::Postgres {
             dir,

@@ -78,7 +78,7 @@ async fn prepare(dir: &Path, port: u16, given: Option<String>, cluster: Option<&
     };
     let sealing_keys = std::env::var("HERALD_SEALING_KEYS").unwrap_or_else(|_| SEALING_KEYS.to_owned());
     let pool = wiring::connect(&url, 2).await?;
-    herald_store::migrate(&pool).await?;
+    wiring::migrate(&pool).await?;
     seed::load(&pool, SEED, &sealer(&sealing_keys)?)
         .await
         .context("the seed data")?;

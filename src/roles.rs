@@ -36,14 +36,13 @@ pub async fn worker(queues: Vec<Queue>) -> anyhow::Result<()> {
 
 /// Recurring work. Any number of beats may run.
 pub async fn beat() -> anyhow::Result<()> {
-    const DAYS_AHEAD: u16 = 7;
     let pool = wiring::pool().await?;
     let mut hours = tokio::time::interval(Duration::from_secs(60 * 60));
     tracing::info!("the beat is ready");
     let beating = async {
         loop {
             hours.tick().await;
-            if let Err(error) = herald_engine::make_partitions(&pool, DAYS_AHEAD).await {
+            if let Err(error) = herald_engine::make_partitions(&pool, wiring::DAYS_AHEAD).await {
                 tracing::error!(%error, "could not make the partitions of the days ahead");
             }
         }

@@ -41,6 +41,15 @@ pub async fn connect(url: &str, connections: u32) -> anyhow::Result<PgPool> {
         .context("cannot reach the database of DATABASE_URL")
 }
 
+/// How far ahead the engine's partitions are made: the time that may pass without a beat.
+pub const DAYS_AHEAD: u16 = 7;
+
+/// Brings the database to this version of the program, ready for today.
+pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
+    herald_store::migrate(pool).await?;
+    Ok(herald_engine::make_partitions(pool, DAYS_AHEAD).await?)
+}
+
 pub async fn api_deps() -> anyhow::Result<herald_api::Deps> {
     let pool = pool().await?;
     Ok(herald_api::Deps {

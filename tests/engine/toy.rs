@@ -12,7 +12,7 @@ use herald_engine::{
     Queue, Registry, RetryPolicy, Run, Signal, Submission, Worker, WorkerSettings, Workflow,
 };
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use tokio::{sync::Notify, task::JoinHandle};
 use uuid::Uuid;
 
@@ -276,9 +276,9 @@ impl Toys {
             ..WorkerSettings::default()
         };
         let registry = Registry::new(self.world.clone()).add::<Errand>().add::<Nap>();
-        let pool = (*self.database).clone();
+        let url = self.database.url.clone();
         tokio::spawn(async move {
-            // A runtime of its own dies with everything that runs in it.
+            // A runtime of its own dies with everything that runs in it, its connections included.
             let (_alive, dead) = std::sync::mpsc::channel::<()>();
             tokio::task::spawn_blocking(move || {
                 let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -287,6 +287,7 @@ impl Toys {
                     .build()
                     .unwrap();
                 runtime.spawn(async move {
+                    let pool = PgPool::connect(&url).await.unwrap();
                     let client = Client::new(pool.clone(), BatchLimits::default());
                     let worker = Worker {
                         pool,

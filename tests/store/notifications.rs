@@ -118,43 +118,28 @@ async fn a_text_that_cannot_be_stored_is_found_before_it_spoils_a_batch() {
     assert!(text(Uuid::new_v4()).check().is_ok());
 }
 
-/// An update that stays in its page writes no index: the reason for the table's fill factor and few indexes.
+/// An update that changes no indexed column stays in its page and writes no index: the reason for the table's fill
+/// factor and few indexes. What share of updates that comes to is measured in the migration's comment.
 #[tokio::test]
-async fn updates_of_texts_stay_in_their_page() {
-    let pool = with_golden_fixture().await;
-    let conn = &mut *pool.acquire().await.unwrap();
-    let ids: Vec<Uuid> = (0..2000).map(|_| Uuid::now_v7()).collect();
-    for batch in ids.chunks(200) {
-        let rows: Vec<NewNotification> = batch.iter().map(|id| text(*id)).collect();
-        notifications::insert(conn, &rows).await.unwrap();
+async fn no_index_holds_what_a_change_of_status_changes() {
+    let pool = crate::harness::database().await;
+    let indexed: Vec<String> = sqlx::query_scalar(
+        "select pg_get_indexdef(indexrelid) from pg_index where indrelid = 'notifications'::regclass",
+    )
+    .fetch_all(&*pool)
+    .await
+    .unwrap();
+    assert!(indexed.len() > 1, "{indexed:?}");
+    for column in [
+        "notification_status",
+        "updated_at",
+        "sent_at",
+        "sent_by",
+        "billable_units",
+    ] {
+        assert!(
+            !indexed.iter().any(|index| index.contains(column)),
+            "{column}: {indexed:?}"
+        );
     }
-    for batch in ids.chunks(200) {
-        let batch: Vec<Sent> = batch.iter().map(|id| sent(*id, None)).collect();
-        notifications::mark_sending(conn, &batch).await.unwrap();
-    }
-    for batch in ids.chunks(200) {
-        let batch: Vec<_> = batch
-            .iter()
-            .map(|id| receipt(*id, Provider::Mmg, Some(Status::Delivered)))
-            .collect();
-        settle(conn, &batch).await;
-    }
-    let (updates, in_page) = updates(conn).await;
-    assert!(
-        updates >= 4000 && in_page * 100 >= updates * 95,
-        "{in_page} of {updates}"
-    );
-}
-
-/// Counted by Postgres, which hears from a connection at its next pause: all updates of notifications, and those that
-/// wrote no index.
-async fn updates(conn: &mut PgConnection) -> (i64, i64) {
-    sqlx::query("select pg_stat_force_next_flush()")
-        .execute(&mut *conn)
-        .await
-        .unwrap();
-    sqlx::query_as("select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables where relname = 'notifications'")
-        .fetch_one(conn)
-        .await
-        .unwrap()
 }
