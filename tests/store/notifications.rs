@@ -1,17 +1,16 @@
 //! Rows from acceptance to the provider's yes.
 
-use herald_message::{receipt::Provider, status::Status};
+use herald_message::status::Status;
 use herald_store::{
     Error,
-    notifications::{self, Filter, NewNotification, Sent},
+    notifications::{self, Filter, NewNotification},
     sealed::context,
 };
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
     LIVE,
-    rows::{email, receipt, sent, settle, text},
+    rows::{email, sent, text},
     sealer, with_golden_fixture,
 };
 
