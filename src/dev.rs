@@ -5,6 +5,7 @@ use std::{
     ffi::OsString,
     io::Write,
     net::TcpListener,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -187,7 +188,9 @@ fn write_environment(dir: &Path, port: u16, stub_port: u16, database_url: &str) 
     lines.push(format!("HERALD_EMAIL_TEMPLATE_ID={EMAIL_TEMPLATE_ID}"));
     lines.extend(ADMIN.map(|(setting, value)| format!("{setting}={value}")));
     let file = dir.join("dev.env");
-    std::fs::write(&file, lines.join("\n") + "\n").with_context(|| format!("cannot write {}", file.display()))
+    std::fs::write(&file, lines.join("\n") + "\n").with_context(|| format!("cannot write {}", file.display()))?;
+    // It holds keys.
+    Ok(std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?)
 }
 
 /// Says that it is ready, once the API answers.
