@@ -35,7 +35,8 @@ sqlx: postgres
 
 # The official client, as people install it.
 target/clients/ready: tests/clients/requirements.txt
-	python3 -m venv target/clients
+	python3 -m venv target/clients || \
+	  { apt-get update -qq && apt-get install -y -qq python3-venv && python3 -m venv --clear target/clients; }
 	target/clients/bin/pip install --quiet --requirement tests/clients/requirements.txt
 	touch $@
 
