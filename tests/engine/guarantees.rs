@@ -3,6 +3,8 @@
 use herald_engine::{Error, NewRun, Submission};
 use uuid::Uuid;
 
+use crate::harness::LossyProxy;
+
 use super::toy::{Ending, Errand, Nap, Note, Toys, Unknown};
 
 #[tokio::test]
@@ -353,4 +355,22 @@ async fn a_call_longer_than_the_lease_keeps_its_run() {
         .await
         .unwrap();
     assert_eq!((epoch, toys.world.calls(run, "first")), (1, 1));
+}
+
+#[tokio::test]
+async fn a_commit_whose_acknowledgement_is_lost_is_not_written_twice() {
+    let toys = Toys::new().await;
+    let proxy = LossyProxy::before(&toys.database.url).await;
+    let _worker = toys.worker_by(&proxy.url);
+    for _ in 0..5 {
+        let run = toys.start(&Errand::simple()).await;
+        toys.answer(run, "a", "hello").await;
+        toys.until(run, "over").await;
+        assert_eq!(toys.notes(run).await, ["first yes 0", "answer hello, second yes 0"]);
+        assert_eq!(
+            (toys.world.calls(run, "first"), toys.world.calls(run, "second")),
+            (1, 1)
+        );
+    }
+    assert!(proxy.lost() >= 5, "{}", proxy.lost());
 }

@@ -269,6 +269,11 @@ impl Toys {
 
     /// A worker with short leases. Aborting the task is its sudden death.
     pub fn worker(&self) -> JoinHandle<()> {
+        self.worker_by(&self.database.url)
+    }
+
+    /// A worker that reaches the database by this address.
+    pub fn worker_by(&self, url: &str) -> JoinHandle<()> {
         let settings = WorkerSettings {
             lease: Duration::from_secs(1),
             deaths: 2,
@@ -276,7 +281,7 @@ impl Toys {
             ..WorkerSettings::default()
         };
         let registry = Registry::new(self.world.clone()).add::<Errand>().add::<Nap>();
-        let url = self.database.url.clone();
+        let url = url.to_owned();
         tokio::spawn(async move {
             // A runtime of its own dies with everything that runs in it, its connections included.
             let (_alive, dead) = std::sync::mpsc::channel::<()>();

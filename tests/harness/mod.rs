@@ -4,8 +4,10 @@ mod client;
 mod database;
 mod eventually;
 mod herald;
+mod proxy;
 
 pub use client::{Client, SMS_TEMPLATE, http, live_token};
 pub use database::{Database, database};
 pub use eventually::eventually;
 pub use herald::{Herald, SEALING_KEYS, program};
+pub use proxy::LossyProxy;
