@@ -91,9 +91,10 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+/// It ends with its standard input, which ends with this process.
 fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(root().join("target/release/herald"));
-    command.args(arguments).env("HERALD_SUPERVISED", "1").env("HERALD_LOG", "warn").stdin(Stdio::piped()).kill_on_drop(true);
+    command.args(arguments).env("HERALD_SUPERVISED", "1").env("HERALD_LOG", "warn").stdin(Stdio::piped());
     command
 }
 
