@@ -7,6 +7,10 @@ use crate::harness::{Client, Herald, eventually};
 #[tokio::test]
 async fn a_text_reaches_the_phone_once_and_is_delivered() {
     let herald = Herald::start_all().await;
+    sqlx::query("update services set prefix_sms = true")
+        .execute(&*herald.database)
+        .await
+        .unwrap();
     let client = Client::live(&herald);
     let id = client.send_text("07700900123").await;
     let text = client.until(&id, "delivered").await;
