@@ -88,7 +88,7 @@ impl Dev {
         id
     }
 
-    /// The processes that belong to it: each one's arguments name its folder, its port, or stand below it.
+    /// The processes that it has started.
     fn children(&self) -> Vec<u32> {
         let of = |pid: u32| fs::read_to_string(format!("/proc/{pid}/stat")).ok();
         let parent = |pid: u32| {

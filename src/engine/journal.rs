@@ -72,9 +72,6 @@ pub(crate) enum Event {
     GaveUp {
         why: String,
     },
-    Panicked {
-        why: String,
-    },
 }
 
 impl Event {
@@ -91,7 +88,7 @@ impl Event {
             | Self::Waiting { step, .. }
             | Self::Received { step, .. }
             | Self::TimedOut { step } => Some(step),
-            Self::Finished | Self::GaveUp { .. } | Self::Panicked { .. } => None,
+            Self::Finished | Self::GaveUp { .. } => None,
         }
     }
 }

@@ -331,6 +331,6 @@ fn kind(event: &Event) -> &'static str {
         Event::Started { .. } => "a start",
         Event::Signalled { .. } => "a signal sent",
         Event::Waiting { .. } | Event::Received { .. } | Event::TimedOut { .. } => "a wait",
-        Event::Finished | Event::GaveUp { .. } | Event::Panicked { .. } => "an end",
+        Event::Finished | Event::GaveUp { .. } => "an end",
     }
 }

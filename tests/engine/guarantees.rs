@@ -317,7 +317,7 @@ async fn a_key_starts_one_run_however_often_it_is_used() {
 async fn a_sleep_outlives_its_worker_and_happens_once() {
     let toys = Toys::new().await;
     let worker = toys.worker();
-    let run = toys.start(&Nap { ms: 1_000 }).await;
+    let run = toys.start(&Nap { ms: 1_000, more: 0 }).await;
     toys.until(run, "sleeping").await;
     worker.abort();
     assert_eq!(toys.notes(run).await, ["asleep"]);
@@ -373,4 +373,28 @@ async fn a_commit_whose_acknowledgement_is_lost_is_not_written_twice() {
         );
     }
     assert!(proxy.lost() >= 5, "{}", proxy.lost());
+}
+
+#[tokio::test]
+async fn an_attempt_that_fails_before_its_call_counts_even_after_a_repetition_on_record() {
+    let (toys, run) = killed_in_the_call(&Errand::simple()).await;
+    toys.world.when("prepare", 1, Ending::Again);
+    let _next = toys.worker();
+    toys.until(run, "sleeping").await;
+    assert_eq!(toys.events(run).await, ["intent", "failed", "resent", "failed"]);
+    assert_eq!(toys.row(run).await.unwrap().1, 2);
+}
+
+#[tokio::test]
+async fn a_run_starts_another_once() {
+    let toys = Toys::new().await;
+    let _worker = toys.worker();
+    toys.start(&Nap { ms: 10, more: 2 }).await;
+    let counts = "select (select count(*) from engine.run), (select count(*) from note)";
+    let notes: i64 = crate::harness::eventually("nothing is left to do", || async {
+        let (runs, notes): (i64, i64) = sqlx::query_as(counts).fetch_one(&*toys.database).await.unwrap();
+        (runs == 0).then_some(notes)
+    })
+    .await;
+    assert_eq!(notes, 6);
 }

@@ -83,10 +83,12 @@ impl Workflow for Errand {
     }
 }
 
-/// Sleeps, then notes it.
+/// Sleeps, notes it, and starts another.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Nap {
     pub ms: u64,
+    /// How many naps it starts, one after the other.
+    pub more: u32,
 }
 
 impl Workflow for Nap {
@@ -98,7 +100,17 @@ impl Workflow for Nap {
         let id = run.id();
         run.commit("before", Note::new(id, "asleep"))?;
         run.sleep("nap", Duration::from_millis(self.ms), QUEUE).await?;
-        run.commit("after", Note::new(id, "awake"))
+        run.commit("after", Note::new(id, "awake"))?;
+        if self.more > 0 {
+            run.start(
+                "another",
+                &Self {
+                    more: self.more - 1,
+                    ..self
+                },
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -180,7 +192,8 @@ struct Inside {
 }
 
 impl World {
-    /// The `n`th call (from 0) of this step ends so; calls that nothing is said of end well.
+    /// The `n`th call (from 0) of this step ends so; calls that nothing is said of end well. Of the step "prepare",
+    /// whatever is said: no attempt after `n` others gets as far as its call.
     pub fn when(&self, step: &'static str, n: usize, ending: Ending) {
         self.0.endings.lock().unwrap().insert((step, n), ending);
     }
@@ -210,6 +223,9 @@ impl World {
         run: Uuid,
         past: usize,
     ) -> Result<Prepared<'_, String, String>, AttemptError> {
+        if self.0.endings.lock().unwrap().contains_key(&("prepare", past)) {
+            return Err(AttemptError::again("not ready"));
+        }
         Ok(Prepared::Call {
             plan: format!("plan {past}"),
             call: self.call(step, run).boxed(),

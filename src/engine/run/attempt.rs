@@ -169,14 +169,29 @@ impl Run {
                 match self.resolve_unknown(step, policy, attempt, &history).await? {
                     Some(plan) => decode(plan, None),
                     // It may be repeated, as a new attempt of a new claim.
-                    None => self.again(step, policy, attempt, why, None).await,
+                    None => self.back_off(step, policy, attempt, why, None).await,
                 }
             }
         }
     }
 
-    /// Parks the run until the next attempt is due.
+    /// Records an attempt that had no effect, and parks the run until the next one is due.
     async fn again<T>(
+        &mut self,
+        step: &'static str,
+        policy: &RetryPolicy,
+        attempt: u32,
+        why: String,
+        after: Option<Duration>,
+    ) -> Result<T, Failure> {
+        if attempt < policy.attempts {
+            self.events.push(failed(step, attempt, Outcome::Refused, &why, false));
+        }
+        self.back_off(step, policy, attempt, why, after).await
+    }
+
+    /// Parks the run until the attempt after this one is due, if the policy allows another.
+    async fn back_off<T>(
         &mut self,
         step: &'static str,
         policy: &RetryPolicy,
@@ -186,9 +201,6 @@ impl Run {
     ) -> Result<T, Failure> {
         if attempt >= policy.attempts {
             return Err(self.exhausted(step, attempt, &why).into());
-        }
-        if !matches!(self.events.last(), Some(Event::Resent { .. })) {
-            self.events.push(failed(step, attempt, Outcome::Refused, &why, false));
         }
         let delay = after.unwrap_or_else(|| policy.backoff.after(attempt));
         self.park(Then::Sleep {
