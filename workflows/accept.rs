@@ -25,7 +25,7 @@ pub async fn email(engine: &Client, row: NewNotification) -> Result<(), Error> {
 
 /// The run bears the notification's id, so that a receipt finds it without a look-up.
 async fn accept(engine: &Client, row: NewNotification, run: NewRun) -> Result<(), Error> {
-    let mut run = run.with_id(row.id);
+    let mut run = run.with_id(row.id).of_tenant(row.service_id);
     if row.key_type == KeyType::Test {
         run = run.on(queues::RESEARCH);
     }

@@ -63,6 +63,17 @@ impl Effect for TimeOut {
     }
 }
 
+/// Somebody wanted it not to be sent, in time.
+pub struct Cancel {
+    pub id: Uuid,
+}
+
+impl Effect for Cancel {
+    async fn apply(batch: &[&Self], conn: &mut PgConnection) -> EffectResult {
+        fail(conn, batch.iter().map(|cancel| cancel.id), Status::Cancelled).await
+    }
+}
+
 /// We could not send it.
 pub struct GiveUp {
     pub id: Uuid,

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use herald_engine::{Attempted, Failure, Run};
+use herald_engine::{Attempted, Failure, Run, StepFailure};
 use herald_message::status::Status;
 use herald_store::notifications::Sent;
 use uuid::Uuid;
 
 use crate::{
-    effects::{GiveUp, MarkSending, Settle, TimeOut},
+    effects::{Cancel, GiveUp, MarkSending, Settle, TimeOut},
     receipts::ReceiptSignal,
     tools::{ProviderReference, SendPlan},
 };
@@ -24,7 +24,10 @@ pub async fn follow(
 ) -> Result<(), Failure> {
     let sent = match sent {
         Err(Failure::Step(why)) => {
-            run.commit("given up", GiveUp { id })?;
+            match why {
+                StepFailure::Cancelled { .. } => run.commit("given up", Cancel { id })?,
+                _ => run.commit("given up", GiveUp { id })?,
+            }
             return Err(why.into());
         }
         sent => sent?,
@@ -57,8 +60,15 @@ pub async fn follow(
 async fn until_settled(run: &mut Run, id: Uuid, billable_units: Option<i32>) -> Result<(), Failure> {
     loop {
         let patience = run.left_of_age(HOURS_72);
-        let Some(ReceiptSignal(receipt)) = run.wait_for(patience).await? else {
-            return run.commit("timed out", TimeOut { id });
+        let receipt = match run.wait_for(patience).await {
+            Ok(Some(ReceiptSignal(receipt))) => receipt,
+            Ok(None) => return run.commit("timed out", TimeOut { id }),
+            // What a provider has taken cannot be called back; nobody follows it any more.
+            Err(cancelled @ Failure::Step(StepFailure::Cancelled { .. })) => {
+                run.commit("timed out", TimeOut { id })?;
+                return Err(cancelled);
+            }
+            Err(failure) => return Err(failure),
         };
         let is_final = receipt.status != Some(Status::Pending);
         run.commit(

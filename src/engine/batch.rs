@@ -1,5 +1,6 @@
 //! One batch, one transaction. The order of its statements matters:
-//! lock the runs, drop those whose lease is lost, then effects, starts, signals, journal, and the runs' next state.
+//! lock the runs, drop those whose lease is lost, then effects, starts, signals, journal, the runs' next state, and
+//! last the keys that have become free.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,8 +11,8 @@ use uuid::Uuid;
 use crate::{
     Error,
     effect::{self, AnyEffect, EffectError},
-    statements::{self as sql, LockedRun, Parked},
-    submission::{Checkpoint, Item, NewRun, NewSignal, Submitted, Then},
+    statements::{self as sql, JournalRows, LockedRun, Parked},
+    submission::{Checkpoint, Control, Item, NewRun, NewSignal, Submitted, Then},
     workflow::Queue,
 };
 
@@ -38,6 +39,8 @@ pub(crate) async fn write(pool: &PgPool, items: &[Item], trial: Trial) -> Result
     batch.send_signals(conn).await?;
     batch.write_journal(conn).await?;
     batch.move_runs(conn).await?;
+    batch.promote(conn).await?;
+    batch.notify(conn).await?;
     let answers = batch.answers;
     transaction.commit().await?;
     Ok(answers)
@@ -51,6 +54,8 @@ struct Batch<'a> {
     locked: HashMap<Uuid, LockedRun>,
     /// Queues in which something becomes due at once.
     due: HashSet<String>,
+    /// Keys of which a run may have become ready.
+    keys: HashSet<String>,
 }
 
 impl<'a> Batch<'a> {
@@ -72,6 +77,7 @@ impl<'a> Batch<'a> {
             answers: items.iter().map(|_| Ok(Submitted::default())).collect(),
             locked: locked.into_iter().map(|run| (run.id, run)).collect(),
             due: HashSet::new(),
+            keys: HashSet::new(),
         })
     }
 
@@ -80,7 +86,7 @@ impl<'a> Batch<'a> {
         let checkpoints: Vec<&Checkpoint> = self.checkpoints().map(|(_, checkpoint)| checkpoint).collect();
         let runs: Vec<Uuid> = checkpoints.iter().map(|checkpoint| checkpoint.run).collect();
         let seqs: Vec<i32> = checkpoints.iter().map(|checkpoint| checkpoint.seq).collect();
-        let epochs: Vec<i64> = checkpoints.iter().map(|checkpoint| checkpoint.epoch).collect();
+        let epochs: Vec<i64> = checkpoints.iter().map(|checkpoint| checkpoint.claim.epoch).collect();
         let written: HashSet<Uuid> = sql::already_written(conn, &runs, &seqs, &epochs)
             .await?
             .into_iter()
@@ -105,7 +111,7 @@ impl<'a> Batch<'a> {
             let held = self
                 .locked
                 .get(&checkpoint.run)
-                .is_some_and(|run| run.epoch == checkpoint.epoch && run.state == "running");
+                .is_some_and(|run| run.epoch == checkpoint.claim.epoch && run.state == "running");
             if self.live[i] && !held {
                 self.live[i] = false;
                 self.answers[i] = Err(Error::LeaseLost);
@@ -128,7 +134,7 @@ impl<'a> Batch<'a> {
             .collect();
         let keyed: Vec<(&NewRun, &String)> = starts
             .iter()
-            .filter_map(|(_, run)| Some((*run, run.key.as_ref()?)))
+            .filter_map(|(_, run)| Some((*run, run.once.as_ref()?)))
             .collect();
         let mut refused = HashSet::new();
         if !keyed.is_empty() {
@@ -165,6 +171,8 @@ impl<'a> Batch<'a> {
                 .filter(|run| run.after.is_zero())
                 .map(|run| run.queue.0.to_owned()),
         );
+        self.keys
+            .extend(runs.iter().filter_map(|run| Some(run.key.as_ref()?.name.clone())));
         sql::insert_runs(conn, runs).await
     }
 
@@ -194,6 +202,7 @@ impl<'a> Batch<'a> {
         if !woken.is_empty() {
             let ids: Vec<Uuid> = woken.iter().map(|run| run.id).collect();
             let queues: Vec<String> = woken.iter().map(|run| run.queue.clone()).collect();
+            self.keys.extend(woken.iter().filter_map(|run| run.key.clone()));
             sql::wake_waiting(conn, &ids).await?;
             self.due.extend(queues);
         }
@@ -209,14 +218,16 @@ impl<'a> Batch<'a> {
         if checkpoints.is_empty() {
             return Ok(());
         }
-        let runs: Vec<Uuid> = checkpoints.iter().map(|checkpoint| checkpoint.run).collect();
-        let seqs: Vec<i32> = checkpoints.iter().map(|checkpoint| checkpoint.seq).collect();
-        let epochs: Vec<i64> = checkpoints.iter().map(|checkpoint| checkpoint.epoch).collect();
-        let events = checkpoints
-            .iter()
-            .map(|c| serde_json::to_value(&c.events))
-            .collect::<Result<Vec<Value>, _>>()?;
-        Ok(sql::insert_journal(conn, &runs, &seqs, &epochs, &events).await?)
+        let mut rows = JournalRows::default();
+        for checkpoint in checkpoints {
+            rows.runs.push(checkpoint.run);
+            rows.seqs.push(checkpoint.seq);
+            rows.epochs.push(checkpoint.claim.epoch);
+            rows.owners.push(checkpoint.claim.owner);
+            rows.claimed_at.push(checkpoint.claim.at);
+            rows.events.push(serde_json::to_value(&checkpoint.events)?);
+        }
+        Ok(sql::insert_journal(conn, &rows).await?)
     }
 
     async fn move_runs(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
@@ -224,18 +235,22 @@ impl<'a> Batch<'a> {
         let mut parked = Parked::default();
         let mut finished = Vec::new();
         for (i, checkpoint) in self.checkpoints().collect::<Vec<_>>() {
-            if let Some(signal) = there.get(&checkpoint.run) {
-                self.answers[i] = Ok(Submitted {
-                    signal: Some(signal.clone()),
-                    ..Submitted::default()
-                });
+            let run = &self.locked[&checkpoint.run];
+            let goes_on = Submitted {
+                signal: there.get(&checkpoint.run).cloned(),
+                control: held_back(run, &checkpoint.then),
+                ..Submitted::default()
+            };
+            if goes_on.signal.is_some() || goes_on.control.is_some() {
+                self.answers[i] = Ok(goes_on);
                 continue;
             }
             match &checkpoint.then {
-                Then::Continue => {}
+                Then::Continue => continue,
                 Then::Finish => finished.push(checkpoint.run),
-                then => parked.add(checkpoint.run, then, &self.locked[&checkpoint.run].queue),
+                then => parked.add(checkpoint.run, then, &run.queue),
             }
+            self.keys.extend(run.key.clone());
         }
         if !parked.ids.is_empty() {
             sql::park(conn, &parked).await?;
@@ -243,6 +258,19 @@ impl<'a> Batch<'a> {
         if !finished.is_empty() {
             sql::finish(conn, &finished).await?;
         }
+        Ok(())
+    }
+
+    /// Where a run of a key has stopped running, or one was added, the next may be ready.
+    async fn promote(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
+        if !self.keys.is_empty() {
+            let keys: Vec<String> = self.keys.drain().collect();
+            self.due.extend(sql::promote(conn, &keys).await?);
+        }
+        Ok(())
+    }
+
+    async fn notify(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
         if !self.due.is_empty() {
             sql::notify(conn, &self.due.drain().collect::<Vec<_>>()).await?;
         }
@@ -276,6 +304,21 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// What people want of the run, if that stands against what it wants. A cancelled run neither calls out nor waits: its
+/// story is told so. A paused one calls nobody; it may park, and is then kept from being due.
+fn held_back(run: &LockedRun, then: &Then) -> Option<Control> {
+    let control = Control::named(run.control.as_deref()?)?;
+    match (control, then) {
+        (_, Then::Continue) | (Control::Cancelled, Then::Wait { .. } | Then::Sleep { died: false, .. }) => {
+            Some(control)
+        }
+        _ => None,
+    }
+}
+
+/// How long a run that nobody could read is left alone. A newer version of the program may know it.
+const UNTIL_LOOKED_AT_AGAIN: f64 = 60.0;
+
 impl Parked {
     fn add(&mut self, run: Uuid, then: &Then, current: &str) {
         let (state, queue, delay, signal, attempt, error, died) = match then {
@@ -308,6 +351,7 @@ impl Parked {
                 last_error.clone(),
                 *died,
             ),
+            Then::Park { why } => ("parked", None, UNTIL_LOOKED_AT_AGAIN, None, 0, Some(why.clone()), false),
             Then::Fail { why } => ("failed", None, f64::INFINITY, None, 0, Some(why.clone()), false),
             Then::Continue | Then::Finish => return,
         };

@@ -31,7 +31,6 @@ use uuid::Uuid;
 use crate::{
     journal::Replay,
     leases::{Lease, Leases},
-    run::Beginning,
     statements::{self as sql, ClaimedRow, SignalRow},
     wake::Bells,
     workflow::Queue,
@@ -40,6 +39,7 @@ use crate::{
 /// A run under lease, on its way to the executor.
 pub(crate) struct Claimed {
     pub row: ClaimedRow,
+    pub owner: Uuid,
     /// The journal as it was read, or why it could not be.
     pub past: Result<(Replay, Vec<SignalRow>), serde_json::Error>,
     pub lease: Lease,
@@ -253,6 +253,7 @@ impl Claimer {
             if let Err(mpsc::error::SendError(claimed)) = to
                 .send(Claimed {
                     row,
+                    owner: self.owner,
                     past,
                     lease,
                     permit,
@@ -294,17 +295,4 @@ async fn read_past(conn: &mut sqlx::PgConnection, begun: &[Uuid], runs: &mut [Cl
         }
     }
     Ok(())
-}
-
-impl ClaimedRow {
-    pub(crate) fn beginning(&self, replay: Replay, inbox: Vec<SignalRow>) -> Beginning {
-        Beginning {
-            id: self.id,
-            epoch: self.epoch,
-            created_at: self.created_at,
-            claimed_at: self.claimed_at,
-            replay,
-            inbox,
-        }
-    }
 }

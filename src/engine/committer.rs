@@ -11,6 +11,7 @@ use crate::{
     batch::{self, Trial},
     error::is_transient,
     submission::{Item, Submission, Submitted},
+    turns::Turns,
 };
 
 /// How batches are formed.
@@ -42,6 +43,7 @@ impl Default for BatchLimits {
 pub struct Client {
     items: mpsc::Sender<Item>,
     patience: Duration,
+    turns: Turns,
 }
 
 impl Client {
@@ -55,6 +57,7 @@ impl Client {
         Self {
             items,
             patience: limits.patience,
+            turns: Turns::default(),
         }
     }
 
@@ -70,7 +73,10 @@ impl Client {
     }
 
     /// As [`Self::submit`], for as long as it takes: a run's own lease bounds the wait.
-    pub(crate) async fn write(&self, submission: Submission) -> Result<Submitted, Error> {
+    pub(crate) async fn write(&self, mut submission: Submission) -> Result<Submitted, Error> {
+        for run in &mut submission.starts {
+            run.turn = self.turns.take(run);
+        }
         let (reply, answer) = oneshot::channel();
         self.items
             .send(Item { submission, reply })

@@ -23,6 +23,9 @@ pub(crate) enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         plan: Option<Value>,
         answer: Value,
+        /// How long the call took, in milliseconds; absent where there was none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        took_ms: Option<u64>,
     },
     /// `last` says that the policy allowed no further attempt then, whatever it allows by now.
     Failed {
@@ -31,6 +34,17 @@ pub(crate) enum Event {
         outcome: Outcome,
         why: String,
         last: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        took_ms: Option<u64>,
+    },
+    /// The intent before this was not carried out: the run was paused, cancelled or expired meanwhile.
+    Withdrawn {
+        step: String,
+        attempt: u32,
+    },
+    /// The step's time was over before it was done.
+    Expired {
+        step: String,
     },
     /// An attempt of unknown outcome was waited for long enough: it is made again, on record.
     Resent {
@@ -68,8 +82,19 @@ pub(crate) enum Event {
     TimedOut {
         step: String,
     },
-    Finished,
+    Finished {
+        #[serde(default)]
+        workflow: String,
+    },
     GaveUp {
+        why: String,
+    },
+    /// People wanted it to end, and the story learnt it here.
+    Cancelled {
+        why: String,
+    },
+    /// People wanted a failed run to be tried again: its steps that had failed are open again.
+    Redriven {
         why: String,
     },
 }
@@ -87,8 +112,10 @@ impl Event {
             | Self::Signalled { step, .. }
             | Self::Waiting { step, .. }
             | Self::Received { step, .. }
-            | Self::TimedOut { step } => Some(step),
-            Self::Finished | Self::GaveUp { .. } => None,
+            | Self::TimedOut { step }
+            | Self::Withdrawn { step, .. }
+            | Self::Expired { step } => Some(step),
+            Self::Finished { .. } | Self::GaveUp { .. } | Self::Cancelled { .. } | Self::Redriven { .. } => None,
         }
     }
 }
@@ -127,6 +154,9 @@ pub(crate) struct Replay {
     /// Arrival number of the last signal received, by name.
     received: HashMap<String, i64>,
     pub last_seq: i32,
+    /// Recorded events that the story has not come to yet.
+    left: usize,
+    redriven: bool,
 }
 
 /// An event and when it was written, by the database's clock.
@@ -143,7 +173,11 @@ impl Replay {
             if let Event::Received { step, n, .. } = &event {
                 self.receive(step, *n);
             }
+            if let Event::Redriven { why } = &event {
+                self.reopen(at, why);
+            }
             if let Some(step) = event.step() {
+                self.left += 1;
                 self.steps
                     .entry(step.to_owned())
                     .or_default()
@@ -154,7 +188,49 @@ impl Replay {
 
     /// Takes the next recorded event of a step.
     pub fn next(&mut self, step: &str) -> Option<Recorded> {
-        self.steps.get_mut(step)?.pop_front()
+        let next = self.steps.get_mut(step)?.pop_front();
+        self.left -= usize::from(next.is_some());
+        next
+    }
+
+    /// A recorded step that the story has not come to. Where the story does something new while there is one, it is
+    /// not the story that was recorded.
+    pub fn skipped(&self) -> Option<&str> {
+        if self.left == 0 || self.redriven {
+            return None;
+        }
+        let mut left = self.steps.iter().filter(|(_, events)| !events.is_empty());
+        left.next().map(|(step, _)| step.as_str())
+    }
+
+    /// Whether nothing has happened yet.
+    pub fn is_fresh(&self) -> bool {
+        self.last_seq == 0
+    }
+
+    /// What had failed for good is to be tried again. What the story then did about the failure stays recorded, and is
+    /// not done twice should it fail again.
+    fn reopen(&mut self, at: DateTime<Utc>, why: &str) {
+        self.redriven = true;
+        for events in self.steps.values_mut() {
+            let has_failed = match events.back_mut().map(|recorded| &mut recorded.event) {
+                Some(Event::Failed { last, .. }) => {
+                    *last = false;
+                    true
+                }
+                Some(Event::Expired { .. }) => {
+                    events.pop_back();
+                    self.left -= 1;
+                    true
+                }
+                _ => false,
+            };
+            if has_failed {
+                let event = Event::Redriven { why: why.to_owned() };
+                events.push_back(Recorded { at, event });
+                self.left += 1;
+            }
+        }
     }
 
     pub fn peek(&self, step: &str) -> Option<&Event> {

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 use uuid::Uuid;
 
 use crate::{
     committer::Client,
     effect::{AnyEffect, Effect},
     journal::{Event, Recorded, Replay},
-    statements::SignalRow,
-    submission::{Checkpoint, NewRun, NewSignal, Submission, Submitted, Then},
-    workflow::{Failure, Queue, Signal, Workflow},
+    statements::{ClaimedRow, SignalRow},
+    submission::{Checkpoint, Claim, Control, NewRun, NewSignal, Submission, Submitted, Then},
+    workflow::{Failure, Queue, Signal, StepFailure, Workflow},
 };
 
 mod attempt;
@@ -25,10 +25,16 @@ pub use attempt::Prepared;
 /// One life of a workflow.
 pub struct Run {
     id: Uuid,
-    epoch: i64,
+    workflow: String,
+    claim: Claim,
+    /// When the claim's answer came, by this process' monotonic clock: what has passed since is added to the
+    /// database's time of the claim.
+    claimed: Instant,
     seq: i32,
     created_at: DateTime<Utc>,
-    claimed_at: DateTime<Utc>,
+    /// No attempt begins after this.
+    expires_at: Option<DateTime<Utc>>,
+    cancelled: Option<String>,
     replay: Replay,
     inbox: Vec<SignalRow>,
     client: Client,
@@ -41,10 +47,8 @@ pub struct Run {
 
 /// What the executor gives a run to begin with.
 pub(crate) struct Beginning {
-    pub id: Uuid,
-    pub epoch: i64,
-    pub created_at: DateTime<Utc>,
-    pub claimed_at: DateTime<Utc>,
+    pub row: ClaimedRow,
+    pub owner: Uuid,
     pub replay: Replay,
     pub inbox: Vec<SignalRow>,
 }
@@ -52,19 +56,26 @@ pub(crate) struct Beginning {
 impl Run {
     pub(crate) fn new(beginning: Beginning, client: Client, parked: oneshot::Sender<()>) -> Self {
         let Beginning {
-            id,
-            epoch,
-            created_at,
-            claimed_at,
+            row,
+            owner,
             replay,
             inbox,
         } = beginning;
+        let start_by = row.start_by.filter(|_| replay.is_fresh());
+        let is_cancelled = row.control.as_deref().and_then(Control::named) == Some(Control::Cancelled);
         Self {
-            id,
-            epoch,
+            id: row.id,
+            workflow: row.workflow,
+            claim: Claim {
+                epoch: row.epoch,
+                owner,
+                at: row.claimed_at,
+            },
+            claimed: Instant::now(),
             seq: replay.last_seq,
-            created_at,
-            claimed_at,
+            created_at: row.created_at,
+            expires_at: [start_by, row.expires_at].into_iter().flatten().min(),
+            cancelled: is_cancelled.then(|| row.control_reason.unwrap_or_default()),
             replay,
             inbox,
             client,
@@ -125,7 +136,7 @@ impl Run {
     /// this claim.
     pub fn left_of_age(&self, age: Duration) -> Duration {
         let age = chrono::Duration::from_std(age).unwrap_or(chrono::Duration::MAX);
-        (self.created_at + age - self.claimed_at)
+        (self.created_at + age - self.claim.at)
             .to_std()
             .unwrap_or(Duration::ZERO)
     }
@@ -151,8 +162,12 @@ impl Run {
                 other => return Err(unexpected(S::NAME, &other)),
             }
         }
+        self.at_the_end_of_the_past(S::NAME)?;
         if let Some((n, payload)) = self.next_in_inbox(S::NAME) {
             return self.receive(n, payload).map(Some);
+        }
+        if self.cancelled.is_some() {
+            return Err(StepFailure::Cancelled { step: S::NAME }.into());
         }
         if waiting && left.is_zero() {
             self.events.push(Event::TimedOut {
@@ -174,6 +189,7 @@ impl Run {
         let mut left = length;
         match self.replay.next(step) {
             None => {
+                self.at_the_end_of_the_past(step)?;
                 let patience_ms = millis(length);
                 self.events.push(Event::Waiting {
                     step: step.to_owned(),
@@ -196,18 +212,23 @@ impl Run {
             }
             Some(Recorded { event, .. }) => return Err(unexpected(step, &event)),
         }
-        self.park(Then::Sleep {
+        let then = Then::Sleep {
             delay: left,
             queue,
             attempt: 0,
             last_error: None,
             died: false,
-        })
-        .await
+        };
+        self.park(step, then).await
     }
 
     pub(crate) async fn finish(&mut self) -> Result<(), crate::Error> {
-        self.events.push(Event::Finished);
+        self.events.push(match &self.cancelled {
+            None => Event::Finished {
+                workflow: self.workflow.clone(),
+            },
+            Some(why) => Event::Cancelled { why: why.clone() },
+        });
         self.write(Then::Finish).await.map(drop)
     }
 
@@ -216,10 +237,38 @@ impl Run {
         self.write(Then::Fail { why }).await.map(drop)
     }
 
+    /// Leaves the run to a worker that can read it. Its journal is not touched, nor is anything written that the
+    /// story wanted since its last checkpoint.
+    pub(crate) async fn set_aside(&mut self, why: String) -> Result<(), crate::Error> {
+        self.events.clear();
+        self.pending = Submission::new();
+        self.write(Then::Park { why }).await.map(drop)
+    }
+
+    /// Leaves the run to be played again after `delay`, because it broke its worker.
+    pub(crate) async fn calm_down(
+        &mut self,
+        delay: Duration,
+        queue: Queue,
+        attempt: u32,
+        why: String,
+    ) -> Result<(), crate::Error> {
+        self.events.clear();
+        self.pending = Submission::new();
+        let then = Then::Sleep {
+            delay,
+            queue,
+            attempt,
+            last_error: Some(why),
+            died: true,
+        };
+        self.write(then).await.map(drop)
+    }
+
     /// Whether a step that needs no waiting is still to be done; the journal must not hold another kind of step there.
     fn is_new(&mut self, step: &str, same: fn(&Event) -> bool) -> Result<bool, Failure> {
         match self.replay.next(step).map(|recorded| recorded.event) {
-            None => Ok(true),
+            None => self.at_the_end_of_the_past(step).map(|()| true),
             Some(event) if same(&event) => Ok(false),
             Some(other) => Err(unexpected(step, &other)),
         }
@@ -247,14 +296,34 @@ impl Run {
     /// What is left of a wait that was recorded at `at`, by the database's clock.
     fn left_of(&self, at: DateTime<Utc>, patience_ms: i64) -> Duration {
         let until = at + chrono::Duration::milliseconds(patience_ms);
-        (until - self.claimed_at).to_std().unwrap_or(Duration::ZERO)
+        (until - self.claim.at).to_std().unwrap_or(Duration::ZERO)
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.is_some()
+    }
+
+    /// A recorded step that the story has not come to.
+    pub(crate) fn skipped(&self) -> Option<String> {
+        self.replay.skipped().map(str::to_owned)
+    }
+
+    /// A new step may only follow when the story has come to all that is recorded: otherwise steps were renamed or
+    /// left out, and doing them anew under other names would do them twice.
+    fn at_the_end_of_the_past(&self, step: &str) -> Result<(), Failure> {
+        match self.replay.skipped() {
+            None => Ok(()),
+            Some(skipped) => Err(Failure::Unfit(format!(
+                "the story comes to the new step {step:?} without the recorded step {skipped:?}"
+            ))),
+        }
     }
 
     /// Waits for a signal; returns only if it is there already. `patience` is recorded when the wait is new.
     async fn park_for_signal(
         &mut self,
-        step: &str,
-        signal: &str,
+        step: &'static str,
+        signal: &'static str,
         patience: Option<Duration>,
         left: Duration,
         queue: Queue,
@@ -272,14 +341,24 @@ impl Run {
             patience: left,
             queue,
         };
-        match self.write(then).await?.signal {
-            Some(there) => Ok(there),
-            None => self.stop_here().await,
+        let submitted = self.write(then).await?;
+        if let Some(there) = submitted.signal {
+            return Ok(there);
         }
+        self.unless_cancelled(step, submitted).await
     }
 
-    async fn park<T>(&mut self, then: Then) -> Result<T, Failure> {
-        self.write(then).await?;
+    async fn park<T>(&mut self, step: &'static str, then: Then) -> Result<T, Failure> {
+        let submitted = self.write(then).await?;
+        self.unless_cancelled(step, submitted).await
+    }
+
+    /// A cancelled run does not park: its story learns it, and ends in its own way.
+    async fn unless_cancelled<T>(&mut self, step: &'static str, submitted: Submitted) -> Result<T, Failure> {
+        if submitted.control == Some(Control::Cancelled) {
+            self.cancelled.get_or_insert_default();
+            return Err(StepFailure::Cancelled { step }.into());
+        }
         self.stop_here().await
     }
 
@@ -291,7 +370,7 @@ impl Run {
         let mut submission = std::mem::take(&mut self.pending);
         submission.checkpoint = Some(Checkpoint {
             run: self.id,
-            epoch: self.epoch,
+            claim: self.claim,
             seq: self.seq,
             events,
             then,
@@ -314,7 +393,7 @@ fn millis(duration: Duration) -> i64 {
 
 /// The story has changed in a way that its recorded past does not fit: the run is kept for people to look at.
 fn unexpected(step: &str, found: &Event) -> Failure {
-    Failure::Because(format!(
+    Failure::Unfit(format!(
         "the journal does not fit the story: step {step:?} was recorded as {}",
         kind(found)
     ))
@@ -326,11 +405,14 @@ fn kind(event: &Event) -> &'static str {
         | Event::Done { .. }
         | Event::Failed { .. }
         | Event::Resent { .. }
-        | Event::Confirmed { .. } => "an attempt",
+        | Event::Confirmed { .. }
+        | Event::Withdrawn { .. }
+        | Event::Expired { .. } => "an attempt",
         Event::Committed { .. } => "a commit",
         Event::Started { .. } => "a start",
         Event::Signalled { .. } => "a signal sent",
         Event::Waiting { .. } | Event::Received { .. } | Event::TimedOut { .. } => "a wait",
-        Event::Finished | Event::GaveUp { .. } => "an end",
+        Event::Finished { .. } | Event::GaveUp { .. } | Event::Cancelled { .. } => "an end",
+        Event::Redriven { .. } => "a new beginning",
     }
 }

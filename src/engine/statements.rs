@@ -9,6 +9,12 @@ use uuid::Uuid;
 
 use crate::submission::{NewRun, NewSignal};
 
+mod control;
+mod look;
+
+pub(crate) use control::*;
+pub(crate) use look::*;
+
 /// The channel on which committers wake the workers of a queue; the payload is the queue's name.
 pub(crate) const WAKE_CHANNEL: &str = "herald_engine";
 
@@ -23,13 +29,15 @@ pub(crate) struct ClaimedRow {
     pub deaths: i16,
     pub created_at: DateTime<Utc>,
     pub claimed_at: DateTime<Utc>,
+    pub start_by: Option<DateTime<Utc>>,
+    pub expires_at: Option<DateTime<Utc>>,
+    pub control: Option<String>,
+    pub control_reason: Option<String>,
 }
 
-/// Takes up to `limit` due runs of a queue under a new lease. A running run is due when its lease has ended, so
-/// this is also how the runs of a dead worker come back; that its holder died on it is counted.
-///
-/// The inner select walks `run_due` and locks as it goes, 0.1 ms a batch of 100; joined to the update in place of
-/// `= any (array(…))`, the planner may run it once a row. Skipping locked rows keeps claimers apart.
+/// Takes up to `limit` due runs of a queue under a new lease, as far as the queue's limits allow. A running run is due
+/// when its lease has ended, so this is also how the runs of a dead worker come back. How it is done, and what was
+/// tried, stands with the function, in the migrations.
 pub(crate) async fn claim(
     conn: &mut PgConnection,
     queue: &str,
@@ -39,17 +47,10 @@ pub(crate) async fn claim(
 ) -> sqlx::Result<Vec<ClaimedRow>> {
     sqlx::query_as!(
         ClaimedRow,
-        r#"update engine.run
-           set deaths = deaths + (state = 'running')::int::smallint,
-               state = 'running', epoch = epoch + 1, owner = $2, waits_for = null,
-               due_at = clock_timestamp() + $3::float8 * interval '1 second'
-           where id = any (array(
-               select id from engine.run
-               where queue = $1 and due_at <= now()
-               order by due_at
-               limit $4
-               for update skip locked))
-           returning id, workflow, input, epoch, attempt, deaths, created_at, now() as "claimed_at!""#,
+        r#"select id as "id!", workflow as "workflow!", input as "input!", epoch as "epoch!", attempt as "attempt!",
+               deaths as "deaths!", created_at as "created_at!", claimed_at as "claimed_at!", start_by, expires_at,
+               control, control_reason
+           from engine.claim($1, $2, $3, $4)"#,
         queue,
         owner,
         lease.as_secs_f64(),
@@ -71,7 +72,7 @@ pub(crate) async fn renew(
          set due_at = clock_timestamp() + $3::float8 * interval '1 second'
          from (select * from unnest($1::uuid[], $2::bigint[]) as held (id, epoch)
                join engine.run using (id, epoch) order by id for no key update of run) held
-         where r.id = held.id and r.epoch = held.epoch and r.state = 'running'
+         where r.id = held.id and r.epoch = held.epoch and r.owner is not null
          returning r.id",
         ids,
         epochs,
@@ -85,9 +86,10 @@ pub(crate) async fn renew(
 pub(crate) async fn release(conn: &mut PgConnection, ids: &[Uuid], epochs: &[i64]) -> sqlx::Result<u64> {
     let done = sqlx::query!(
         "update engine.run r
-         set state = 'ready', owner = null, due_at = now()
+         set state = 'ready', owner = null, due_at = case when r.control = 'paused' then 'infinity' else now() end,
+             was_due = case when r.control = 'paused' then now() end
          from unnest($1::uuid[], $2::bigint[]) as held (id, epoch)
-         where r.id = held.id and r.epoch = held.epoch and r.state = 'running'",
+         where r.id = held.id and r.epoch = held.epoch and r.owner is not null",
         ids,
         epochs,
     )
@@ -141,6 +143,8 @@ pub(crate) struct LockedRun {
     pub state: String,
     pub waits_for: Option<String>,
     pub queue: String,
+    pub key: Option<String>,
+    pub control: Option<String>,
 }
 
 /// Locks runs, always in the order of their ids, so that two batches never wait for each other in a circle.
@@ -148,7 +152,8 @@ pub(crate) struct LockedRun {
 pub(crate) async fn lock(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<LockedRun>> {
     sqlx::query_as!(
         LockedRun,
-        "select id, epoch, state, waits_for, queue from engine.run where id = any ($1) order by id for no key update",
+        "select id, epoch, state, waits_for, queue, key, control
+         from engine.run where id = any ($1) order by id for no key update",
         ids,
     )
     .fetch_all(conn)
@@ -201,23 +206,53 @@ pub(crate) async fn insert_runs(conn: &mut PgConnection, runs: &[&NewRun]) -> sq
     let ids: Vec<Uuid> = runs.iter().map(|run| run.id).collect();
     let workflows: Vec<String> = runs.iter().map(|run| run.workflow.to_owned()).collect();
     let queues: Vec<String> = runs.iter().map(|run| run.queue.0.to_owned()).collect();
-    let delays: Vec<f64> = runs.iter().map(|run| run.after.as_secs_f64()).collect();
+    let states: Vec<String> = runs.iter().map(|run| run.first_state().to_owned()).collect();
+    let delays: Vec<f64> = runs.iter().map(|run| run.first_due()).collect();
     let inputs: Vec<Value> = runs.iter().map(|run| run.input.clone()).collect();
+    let tenants: Vec<Option<Uuid>> = runs.iter().map(|run| run.tenant).collect();
+    let keys: Vec<Option<String>> = runs
+        .iter()
+        .map(|run| run.key.as_ref().map(|key| key.name.clone()))
+        .collect();
+    let key_limits: Vec<Option<i32>> = runs.iter().map(|run| run.key.as_ref().map(|key| key.limit)).collect();
+    let start_by: Vec<Option<f64>> = runs
+        .iter()
+        .map(|run| run.start_within.map(|d| d.as_secs_f64()))
+        .collect();
+    let expiries: Vec<Option<f64>> = runs
+        .iter()
+        .map(|run| run.expires_within.map(|d| d.as_secs_f64()))
+        .collect();
     sqlx::query!(
-        "insert into engine.run (id, workflow, queue, state, due_at, input)
-         select id, workflow, queue, 'ready', now() + delay * interval '1 second', input
-         from unnest($1::uuid[], $2::text[], $3::text[], $4::float8[], $5::jsonb[])
-              as new (id, workflow, queue, delay, input)
+        "insert into engine.run (id, workflow, queue, state, due_at, input, tenant, key, key_limit, start_by, expires_at, created_at)
+         select id, workflow, queue, state, now() + delay * interval '1 second', input, tenant, key, key_limit,
+             now() + start_within * interval '1 second', now() + expires_within * interval '1 second', now()
+         from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::float8[], $6::jsonb[], $7::uuid[], $8::text[],
+                     $9::int[], $10::float8[], $11::float8[])
+              as new (id, workflow, queue, state, delay, input, tenant, key, key_limit, start_within, expires_within)
          on conflict (id) do nothing",
         &ids,
         &workflows,
         &queues,
+        &states,
         &delays,
         &inputs,
+        &tenants as &[Option<Uuid>],
+        &keys as &[Option<String>],
+        &key_limits as &[Option<i32>],
+        &start_by as &[Option<f64>],
+        &expiries as &[Option<f64>],
     )
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Lets the next blocked runs of these keys become ready; returns their queues.
+pub(crate) async fn promote(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(r#"select engine.promote($1) as "queue!""#, keys)
+        .fetch_all(conn)
+        .await
 }
 
 pub(crate) async fn insert_signals(conn: &mut PgConnection, signals: &[&NewSignal]) -> sqlx::Result<()> {
@@ -226,8 +261,8 @@ pub(crate) async fn insert_signals(conn: &mut PgConnection, signals: &[&NewSigna
     let keys: Vec<String> = signals.iter().map(|signal| signal.key.clone()).collect();
     let payloads: Vec<Value> = signals.iter().map(|signal| signal.payload.clone()).collect();
     sqlx::query!(
-        "insert into engine.signal (run_id, name, key, payload)
-         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[])
+        "insert into engine.signal (run_id, name, key, payload, at)
+         select *, now() from unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[])
          on conflict do nothing",
         &runs,
         &names,
@@ -239,20 +274,27 @@ pub(crate) async fn insert_signals(conn: &mut PgConnection, signals: &[&NewSigna
     Ok(())
 }
 
-pub(crate) async fn insert_journal(
-    conn: &mut PgConnection,
-    runs: &[Uuid],
-    seqs: &[i32],
-    epochs: &[i64],
-    events: &[Value],
-) -> sqlx::Result<()> {
+/// Rows of the journal, as parallel columns.
+#[derive(Debug, Default)]
+pub(crate) struct JournalRows {
+    pub runs: Vec<Uuid>,
+    pub seqs: Vec<i32>,
+    pub epochs: Vec<i64>,
+    pub owners: Vec<Uuid>,
+    pub claimed_at: Vec<DateTime<Utc>>,
+    pub events: Vec<Value>,
+}
+
+pub(crate) async fn insert_journal(conn: &mut PgConnection, rows: &JournalRows) -> sqlx::Result<()> {
     sqlx::query!(
-        "insert into engine.journal (run_id, seq, epoch, events)
-         select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::jsonb[])",
-        runs,
-        seqs,
-        epochs,
-        events,
+        "insert into engine.journal (run_id, seq, epoch, owner, claimed_at, events, at)
+         select *, now() from unnest($1::uuid[], $2::int[], $3::bigint[], $4::uuid[], $5::timestamptz[], $6::jsonb[])",
+        &rows.runs,
+        &rows.seqs,
+        &rows.epochs,
+        &rows.owners,
+        &rows.claimed_at,
+        &rows.events,
     )
     .execute(conn)
     .await?;
@@ -299,8 +341,10 @@ pub(crate) async fn park(conn: &mut PgConnection, parked: &Parked) -> sqlx::Resu
         "update engine.run r
          set state = p.state, queue = p.queue, owner = null, waits_for = p.signal, attempt = p.attempt,
              last_error = coalesce(p.error, r.last_error), deaths = case when p.died then r.deaths + 1 else 0 end,
-             due_at = case when p.delay = 'infinity' then 'infinity'
-                           else clock_timestamp() + p.delay * interval '1 second' end
+             due_at = case when p.delay = 'infinity' or (r.control = 'paused' and p.state <> 'failed') then 'infinity'
+                           else clock_timestamp() + p.delay * interval '1 second' end,
+             was_due = case when r.control = 'paused' and p.delay <> 'infinity'
+                            then clock_timestamp() + p.delay * interval '1 second' end
          from unnest($1::uuid[], $2::text[], $3::text[], $4::float8[], $5::text[], $6::int[], $7::text[], $8::bool[])
               as p (id, state, queue, delay, signal, attempt, error, died)
          where r.id = p.id",
@@ -318,9 +362,14 @@ pub(crate) async fn park(conn: &mut PgConnection, parked: &Parked) -> sqlx::Resu
     Ok(())
 }
 
+/// Makes waiting runs ready: those that have a key as soon as that allows, those that are paused when that ends.
 pub(crate) async fn wake_waiting(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
     sqlx::query!(
-        "update engine.run set state = 'ready', waits_for = null, due_at = now() where id = any ($1) and state = 'waiting'",
+        "update engine.run
+         set state = case when key is null then 'ready' else 'blocked' end, waits_for = null,
+             due_at = case when control = 'paused' then 'infinity' else now() end,
+             was_due = case when control = 'paused' then now() end
+         where id = any ($1) and waits_for is not null",
         ids,
     )
     .execute(conn)

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -50,6 +51,25 @@ pub struct Submitted {
     pub duplicates: Vec<Uuid>,
     /// For a run that wanted to wait: the signal that was there already. It keeps its lease.
     pub(crate) signal: Option<(i64, Value)>,
+    /// What people want of the run, where that keeps it from going on, or from waiting. It keeps its lease.
+    pub(crate) control: Option<Control>,
+}
+
+/// What people want of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Control {
+    Paused,
+    Cancelled,
+}
+
+impl Control {
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "paused" => Some(Self::Paused),
+            "cancelled" => Some(Self::Cancelled),
+            _ => None,
+        }
+    }
 }
 
 /// A run to be started.
@@ -60,7 +80,32 @@ pub struct NewRun {
     pub(crate) queue: Queue,
     pub(crate) input: Value,
     pub(crate) after: Duration,
-    pub(crate) key: Option<String>,
+    /// Ahead of (positive) or behind the present, in seconds: its turn in the queue.
+    pub(crate) turn: f64,
+    pub(crate) tenant: Option<Uuid>,
+    pub(crate) priority: Priority,
+    pub(crate) key: Option<ConcurrencyKey>,
+    pub(crate) start_within: Option<Duration>,
+    pub(crate) expires_within: Option<Duration>,
+    pub(crate) once: Option<String>,
+}
+
+/// How a run stands against others that are ready in its queue. It is an advance in time, so that nothing starves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Priority {
+    /// Ahead of everything normal that has come within a day.
+    Urgent,
+    #[default]
+    Normal,
+    /// Behind everything normal that comes within a day.
+    Bulk,
+}
+
+/// At most `limit` runs with this name are ready or running at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConcurrencyKey {
+    pub name: String,
+    pub limit: i32,
 }
 
 impl NewRun {
@@ -75,7 +120,13 @@ impl NewRun {
             queue: W::QUEUE,
             input: serde_json::to_value(workflow)?,
             after: Duration::ZERO,
+            turn: 0.0,
+            tenant: None,
+            priority: Priority::Normal,
             key: None,
+            start_within: None,
+            expires_within: None,
+            once: None,
         })
     }
 
@@ -98,8 +149,60 @@ impl NewRun {
 
     /// Starts at most one run of this workflow with this key.
     pub fn once(mut self, key: impl Into<String>) -> Self {
-        self.key = Some(key.into());
+        self.once = Some(key.into());
         self
+    }
+
+    /// Whose run it is: those who share a queue get fair shares of it.
+    pub fn of_tenant(mut self, tenant: Uuid) -> Self {
+        self.tenant = Some(tenant);
+        self
+    }
+
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// At most `limit` runs with this key hold a worker, or stand ready for one, at once; a run that waits or sleeps
+    /// lets others through.
+    pub fn keyed(mut self, key: impl Into<String>, limit: u16) -> Self {
+        self.key = Some(ConcurrencyKey {
+            name: key.into(),
+            limit: i32::from(limit.max(1)),
+        });
+        self
+    }
+
+    /// A run that has not begun by then makes no attempt: its first one fails as expired.
+    pub fn start_within(mut self, limit: Duration) -> Self {
+        self.start_within = Some(limit);
+        self
+    }
+
+    /// No attempt is made after this, neither a first one nor a repetition.
+    pub fn expires_within(mut self, limit: Duration) -> Self {
+        self.expires_within = Some(limit);
+        self
+    }
+
+    pub(crate) fn first_state(&self) -> &'static str {
+        if !self.after.is_zero() {
+            "sleeping"
+        } else if self.key.is_some() {
+            "blocked"
+        } else {
+            "ready"
+        }
+    }
+
+    /// In seconds from now: its start if that lies ahead, else its turn.
+    pub(crate) fn first_due(&self) -> f64 {
+        if self.after.is_zero() {
+            self.turn
+        } else {
+            self.after.as_secs_f64()
+        }
     }
 }
 
@@ -139,16 +242,24 @@ impl NewSignal {
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
     pub run: Uuid,
-    pub epoch: i64,
+    pub claim: Claim,
     pub seq: i32,
     pub events: Vec<Event>,
     pub then: Then,
 }
 
+/// The claim under which something is written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Claim {
+    pub epoch: i64,
+    pub owner: Uuid,
+    pub at: DateTime<Utc>,
+}
+
 /// What becomes of the run after a checkpoint.
 #[derive(Debug)]
 pub(crate) enum Then {
-    /// It goes on, and keeps its lease.
+    /// It goes on to an outside call, and keeps its lease.
     Continue,
     /// It waits for a signal that arrived after number `after_n`, and for `patience` at most.
     Wait {
@@ -164,6 +275,10 @@ pub(crate) enum Then {
         attempt: u32,
         last_error: Option<String>,
         died: bool,
+    },
+    /// Nobody here can read it; another worker may.
+    Park {
+        why: String,
     },
     Finish,
     Fail {

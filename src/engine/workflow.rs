@@ -76,6 +76,12 @@ pub enum StepFailure {
     /// The outcome of an attempt was never learnt, and the policy forbids another.
     #[error("{step}: the outcome of attempt {attempt} is unknown")]
     Unknown { step: &'static str, attempt: u32 },
+    /// The run's time was over before the step was done.
+    #[error("{step}: expired")]
+    Expired { step: &'static str },
+    /// People want the run to end. The story may still write what is to be written, and should then end.
+    #[error("{step}: cancelled")]
+    Cancelled { step: &'static str },
 }
 
 /// How a story ends other than well. The run is kept, in the state `failed`, until somebody looks at it.
@@ -85,6 +91,9 @@ pub enum Failure {
     Step(#[from] StepFailure),
     #[error("{0}")]
     Because(String),
+    /// The recorded past does not fit this version of the story. The run is parked: another version may know it.
+    #[error("{0}")]
+    Unfit(String),
     /// Not the story's fault: the write did not happen, and the run is left to whoever holds it now.
     #[error(transparent)]
     Engine(#[from] crate::Error),

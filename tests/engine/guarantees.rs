@@ -288,8 +288,8 @@ async fn what_no_worker_can_read_is_kept_with_a_reason() {
         .unwrap();
     }
     let _worker = toys.worker();
-    toys.until(unknown, "failed").await;
-    toys.until(unreadable, "failed").await;
+    toys.until(unknown, "parked").await;
+    toys.until(unreadable, "parked").await;
     let why = toys.row(unknown).await.unwrap().2;
     assert_eq!(why.as_deref(), Some("no workflow of this name is known here"));
     let good = toys.start(&Errand::simple()).await;

@@ -6,13 +6,14 @@ use std::{future::Future, time::Duration};
 use futures::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{Run, unexpected};
 use crate::{
     AttemptError, Attempted, Error, OnUnknown, Outcome, PastAttempt, RetryPolicy, StepFailure,
     journal::{Event, Recorded},
-    submission::Then,
-    workflow::Failure,
+    submission::{Control, Then},
+    workflow::{Failure, Queue},
 };
 
 /// What an attempt turns out to need.
@@ -36,6 +37,8 @@ struct History {
     unresolved: Option<u32>,
     /// How much of the patience for it is left, once the wait has begun.
     left: Option<Duration>,
+    /// Attempts from before people wanted the step to be tried again: they do not count against the policy.
+    forgiven: u32,
 }
 
 /// How a recorded step ended.
@@ -69,6 +72,11 @@ impl Run {
             Some(End::Failed(failure)) => return Err(failure.into()),
             None => {}
         }
+        self.at_the_end_of_the_past(step)?;
+        let policy = &RetryPolicy {
+            attempts: policy.attempts.saturating_add(history.forgiven),
+            ..policy.clone()
+        };
         if let Some((attempt, plan)) = history.open.take() {
             self.events.push(failed(
                 step,
@@ -76,6 +84,7 @@ impl Run {
                 Outcome::Unknown,
                 "the worker died before it had an answer",
                 false,
+                None,
             ));
             history.past.push(PastAttempt {
                 attempt,
@@ -83,6 +92,11 @@ impl Run {
                 outcome: Outcome::Unknown,
             });
             history.unresolved = Some(attempt);
+        }
+        if let Some(attempt) = history.unresolved
+            && self.cancelled.is_some()
+        {
+            return Err(StepFailure::Unknown { step, attempt }.into());
         }
         if let Some(attempt) = history.unresolved
             && let Some(plan) = self.resolve_unknown(step, policy, attempt, &history).await?
@@ -95,7 +109,26 @@ impl Run {
                 .exhausted(step, attempt - 1, "the outcome of the last attempt is unknown")
                 .into());
         }
+        self.may_attempt(step)?;
         self.make_attempt(step, policy, attempt, history, prepare).await
+    }
+
+    /// Refuses to begin an attempt for a run that is cancelled or whose time is over.
+    fn may_attempt(&mut self, step: &'static str) -> Result<(), StepFailure> {
+        if self.cancelled.is_some() {
+            return Err(StepFailure::Cancelled { step });
+        }
+        if self.time_left() == Some(Duration::ZERO) {
+            self.events.push(Event::Expired { step: step.to_owned() });
+            return Err(StepFailure::Expired { step });
+        }
+        Ok(())
+    }
+
+    /// What is left until the run expires, by the database's clock.
+    fn time_left(&self) -> Option<Duration> {
+        let left = (self.expires_at? - self.claim.at).to_std().unwrap_or(Duration::ZERO);
+        Some(left.saturating_sub(self.claimed.elapsed()))
     }
 
     async fn make_attempt<'a, P, T, F>(
@@ -111,6 +144,7 @@ impl Run {
         T: Serialize + DeserializeOwned + Send,
         F: Future<Output = Result<Prepared<'a, P, T>, AttemptError>> + Send,
     {
+        let mut took_ms = None;
         let error = match prepare(history.past.clone()).await {
             Ok(Prepared::Done { plan, answer }) => {
                 let recorded = Some(to_value(&plan)?);
@@ -119,6 +153,7 @@ impl Run {
                     attempt,
                     plan: recorded,
                     answer: to_value(&answer)?,
+                    took_ms: None,
                 });
                 return Ok(Attempted {
                     plan,
@@ -132,19 +167,23 @@ impl Run {
                     attempt,
                     plan: recorded.clone(),
                 });
-                self.write(Then::Continue).await?;
+                self.write_intent(step, attempt, policy.queue).await?;
                 history.past.push(PastAttempt {
                     attempt,
                     plan: recorded,
                     outcome: Outcome::Unknown,
                 });
-                match call.await {
+                let began = Instant::now();
+                let called = call.await;
+                took_ms = u64::try_from(began.elapsed().as_millis()).ok();
+                match called {
                     Ok(answer) => {
                         self.events.push(Event::Done {
                             step: step.to_owned(),
                             attempt,
                             plan: None,
                             answer: to_value(&answer)?,
+                            took_ms,
                         });
                         return Ok(Attempted {
                             plan,
@@ -160,12 +199,20 @@ impl Run {
         };
         match error {
             AttemptError::Never { why } => {
-                self.events.push(failed(step, attempt, Outcome::Never, &why, true));
+                self.events
+                    .push(failed(step, attempt, Outcome::Never, &why, true, took_ms));
                 Err(StepFailure::Never { step, why }.into())
             }
-            AttemptError::Again { why, after } => self.again(step, policy, attempt, why, after).await,
+            AttemptError::Again { why, after } => {
+                if attempt < policy.attempts {
+                    self.events
+                        .push(failed(step, attempt, Outcome::Refused, &why, false, took_ms));
+                }
+                self.back_off(step, policy, attempt, why, after).await
+            }
             AttemptError::Unknown { why } => {
-                self.events.push(failed(step, attempt, Outcome::Unknown, &why, false));
+                self.events
+                    .push(failed(step, attempt, Outcome::Unknown, &why, false, took_ms));
                 match self.resolve_unknown(step, policy, attempt, &history).await? {
                     Some(plan) => decode(plan, None),
                     // It may be repeated, as a new attempt of a new claim.
@@ -175,19 +222,35 @@ impl Run {
         }
     }
 
-    /// Records an attempt that had no effect, and parks the run until the next one is due.
-    async fn again<T>(
-        &mut self,
-        step: &'static str,
-        policy: &RetryPolicy,
-        attempt: u32,
-        why: String,
-        after: Option<Duration>,
-    ) -> Result<T, Failure> {
-        if attempt < policy.attempts {
-            self.events.push(failed(step, attempt, Outcome::Refused, &why, false));
+    /// Returns when the intent is on record and the call may be made. A run that was paused, cancelled or has expired
+    /// by then calls nobody, and the record says so.
+    async fn write_intent(&mut self, step: &'static str, attempt: u32, queue: Queue) -> Result<(), Failure> {
+        let control = self.write(Then::Continue).await?.control;
+        if control.is_none() && self.time_left() != Some(Duration::ZERO) {
+            return Ok(());
         }
-        self.back_off(step, policy, attempt, why, after).await
+        self.events.push(Event::Withdrawn {
+            step: step.to_owned(),
+            attempt,
+        });
+        match control {
+            None => Ok(self.may_attempt(step)?),
+            Some(Control::Cancelled) => {
+                self.cancelled.get_or_insert_default();
+                Err(StepFailure::Cancelled { step }.into())
+            }
+            // It goes on from here once the pause ends.
+            Some(Control::Paused) => {
+                let then = Then::Sleep {
+                    delay: Duration::ZERO,
+                    queue,
+                    attempt: attempt - 1,
+                    last_error: None,
+                    died: false,
+                };
+                self.park(step, then).await
+            }
+        }
     }
 
     /// Parks the run until the attempt after this one is due, if the policy allows another.
@@ -203,18 +266,20 @@ impl Run {
             return Err(self.exhausted(step, attempt, &why).into());
         }
         let delay = after.unwrap_or_else(|| policy.backoff.after(attempt));
-        self.park(Then::Sleep {
-            delay,
+        let then = Then::Sleep {
+            // A run that expires meanwhile is to learn it then.
+            delay: delay.min(self.time_left().unwrap_or(Duration::MAX)),
             queue: policy.queue,
             attempt,
             last_error: Some(why),
             died: false,
-        })
-        .await
+        };
+        self.park(step, then).await
     }
 
     fn exhausted(&mut self, step: &'static str, attempts: u32, why: &str) -> StepFailure {
-        self.events.push(failed(step, attempts, Outcome::Refused, why, true));
+        self.events
+            .push(failed(step, attempts, Outcome::Refused, why, true, None));
         StepFailure::Exhausted {
             step,
             attempts,
@@ -328,6 +393,12 @@ impl Run {
                 }
                 Event::Waiting { patience_ms, .. } => history.left = Some(self.left_of(at, patience_ms)),
                 Event::Resent { .. } => history.unresolved = None,
+                Event::Withdrawn { .. } => history.open = None,
+                Event::Expired { .. } => return Ok(Some(End::Failed(StepFailure::Expired { step }))),
+                Event::Redriven { .. } => {
+                    history.unresolved = None;
+                    history.forgiven = u32::try_from(history.past.len()).unwrap_or(u32::MAX);
+                }
                 other => return Err(unexpected(step, &other)),
             }
         }
@@ -335,13 +406,14 @@ impl Run {
     }
 }
 
-fn failed(step: &str, attempt: u32, outcome: Outcome, why: &str, last: bool) -> Event {
+fn failed(step: &str, attempt: u32, outcome: Outcome, why: &str, last: bool, took_ms: Option<u64>) -> Event {
     Event::Failed {
         step: step.to_owned(),
         attempt,
         outcome,
         why: why.to_owned(),
         last,
+        took_ms,
     }
 }
 

@@ -1,0 +1,383 @@
+//! What people see of runs and queues: where each stands, what happened to it, and why it does not run now. Reading costs
+//! the same at any size: every look goes by an index and reads a bounded number of rows.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::{
+    control::{ALL_QUEUES, QueueLimits, Selection},
+    statements::{self as sql, LiveRow, QueueRow, WrittenRow},
+};
+
+/// One run. Of one that has ended only the journal is left.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunView {
+    pub id: Uuid,
+    /// Absent where no run of this id lives, and its journal does not say.
+    pub workflow: Option<String>,
+    /// `finished` and `cancelled` for runs that have ended, else the state of the row.
+    pub state: String,
+    /// Absent once it has ended.
+    pub live: Option<LiveView>,
+    /// What happened, oldest first; at most 10,000 entries of each kind.
+    pub timeline: Vec<Entry>,
+}
+
+/// Where a live run stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct LiveView {
+    pub id: Uuid,
+    pub workflow: String,
+    pub queue: String,
+    pub state: String,
+    pub created_at: DateTime<Utc>,
+    /// When a worker has to look at it next; for a ready run its turn. None: never, as it stands.
+    pub due_at: Option<DateTime<Utc>>,
+    pub attempt: i32,
+    /// Deaths of workers while they held it, in a row.
+    pub deaths: i16,
+    pub last_error: Option<String>,
+    pub tenant: Option<Uuid>,
+    pub key: Option<String>,
+    pub start_by: Option<DateTime<Utc>>,
+    pub expires_at: Option<DateTime<Utc>>,
+    /// `paused` or `cancelled`: what people want of it.
+    pub control: Option<String>,
+    pub control_reason: Option<String>,
+    /// Why it does not run now; for a running run, who holds it.
+    pub standstill: Standstill,
+}
+
+/// Why a run does not run now.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Standstill {
+    /// One word for programs: `held`, `paused`, `cancelled`, `queue_paused`, `queue_full`, `rate`, `key`, `turn`,
+    /// `back_off`, `sleep`, `wait`, `unreadable`, `failed`.
+    pub kind: &'static str,
+    /// For people.
+    pub why: String,
+    /// When that may end by itself.
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// Something that happened to a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Entry {
+    pub at: DateTime<Utc>,
+    /// `claimed`, `signal`, or the kind of the journal's event: `intent`, `done`, `failed`, `resent`, …
+    pub kind: String,
+    pub step: Option<String>,
+    /// Which claim of the run it belongs to.
+    pub epoch: Option<i64>,
+    /// The worker process of that claim.
+    pub owner: Option<Uuid>,
+    /// The event as it was recorded; without personal data, as everything in the journal.
+    pub details: Value,
+}
+
+/// One queue.
+#[derive(Debug, Clone, Serialize)]
+pub struct QueueView {
+    pub name: String,
+    pub paused: bool,
+    pub limits: QueueLimits,
+    /// In the bucket now, where the queue has a rate.
+    pub tokens: Option<f64>,
+    pub counts: Vec<Count>,
+}
+
+/// How many runs are in a state.
+#[derive(Debug, Clone, Serialize)]
+pub struct Count {
+    pub state: String,
+    pub runs: i64,
+    /// Whether that is the planner's estimate: there are more than are counted.
+    pub estimated: bool,
+    /// The first of the instants at which they are due.
+    pub first_due: Option<DateTime<Utc>>,
+}
+
+/// What is counted exactly.
+const COUNTED: i64 = 10_000;
+const MOST_ENTRIES: i64 = 10_000;
+
+/// Everything about one run; none when nothing is known of it.
+///
+/// # Errors
+/// Any error of the database.
+pub async fn run(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<RunView>> {
+    let conn = &mut *pool.acquire().await?;
+    let row = sql::live(conn, &Selection::one(id), Uuid::nil(), 1).await?.pop();
+    let written = sql::written(conn, id, MOST_ENTRIES).await?;
+    if row.is_none() && written.is_empty() {
+        return Ok(None);
+    }
+    let mut timeline = timeline(written);
+    for signal in sql::arrived(conn, id, MOST_ENTRIES).await? {
+        timeline.push(Entry {
+            at: signal.at,
+            kind: "signal".to_owned(),
+            step: Some(signal.name),
+            epoch: None,
+            owner: None,
+            details: serde_json::json!({ "key": signal.key }),
+        });
+    }
+    timeline.sort_by_key(|entry| entry.at);
+    let live = match row {
+        Some(row) => Some(view(conn, row).await?),
+        None => None,
+    };
+    let end = timeline
+        .iter()
+        .rfind(|entry| ["finished", "cancelled"].contains(&entry.kind.as_str()));
+    let recorded = end.and_then(|end| end.details["workflow"].as_str()).map(str::to_owned);
+    Ok(Some(RunView {
+        id,
+        workflow: live.as_ref().map(|live| live.workflow.clone()).or(recorded),
+        state: match (&live, end) {
+            (Some(live), _) => live.state.clone(),
+            (None, Some(end)) => end.kind.clone(),
+            (None, None) => "unknown".to_owned(),
+        },
+        live,
+        timeline,
+    }))
+}
+
+/// Selected live runs after the id `after`, in the order of their ids: oldest first.
+///
+/// # Errors
+/// Any error of the database.
+pub async fn runs(
+    pool: &PgPool,
+    selection: &Selection,
+    after: Option<Uuid>,
+    limit: u16,
+) -> sqlx::Result<Vec<LiveView>> {
+    let conn = &mut *pool.acquire().await?;
+    let mut views = Vec::new();
+    for row in sql::live(conn, selection, after.unwrap_or_default(), limit.into()).await? {
+        views.push(view(conn, row).await?);
+    }
+    Ok(views)
+}
+
+/// All queues that have live runs, or of which anything was decided.
+///
+/// # Errors
+/// Any error of the database.
+pub async fn queues(pool: &PgPool) -> sqlx::Result<Vec<QueueView>> {
+    let conn = &mut *pool.acquire().await?;
+    let decided = sql::queues(conn).await?;
+    let mut views = Vec::new();
+    for name in sql::queue_names(conn).await? {
+        let counts = counts(conn, &name).await?;
+        let own = decided.iter().find(|queue| queue.name == name);
+        views.push(QueueView {
+            paused: is_paused(&decided, &name),
+            limits: own.map(limits).unwrap_or_default(),
+            tokens: own.filter(|queue| queue.rate.is_some()).map(|queue| queue.tokens),
+            counts,
+            name,
+        });
+    }
+    Ok(views)
+}
+
+async fn counts(conn: &mut PgConnection, queue: &str) -> sqlx::Result<Vec<Count>> {
+    let mut counts = Vec::new();
+    let rows = sql::counts(conn, queue, COUNTED).await?;
+    // Timers are counted together: where there are too many of them, each of their states is estimated.
+    let timers: i64 = rows
+        .iter()
+        .filter(|row| is_timer(&row.state))
+        .map(|row| row.count)
+        .sum();
+    for row in rows.into_iter().filter(|row| row.count > 0) {
+        let estimated = row.count >= COUNTED || (is_timer(&row.state) && timers >= COUNTED);
+        let runs = if estimated {
+            sql::estimate(conn, queue, &row.state).await?.max(row.count)
+        } else {
+            row.count
+        };
+        counts.push(Count {
+            state: row.state,
+            runs,
+            estimated,
+            first_due: row.first_due,
+        });
+    }
+    Ok(counts)
+}
+
+fn is_timer(state: &str) -> bool {
+    ["waiting", "sleeping", "parked"].contains(&state)
+}
+
+fn is_paused(decided: &[QueueRow], queue: &str) -> bool {
+    let said = |name: &str| decided.iter().find(|row| row.name == name).and_then(|row| row.paused);
+    said(queue).or_else(|| said(ALL_QUEUES)).unwrap_or(false)
+}
+
+fn limits(queue: &QueueRow) -> QueueLimits {
+    QueueLimits {
+        max_running: queue.max_running.and_then(|max| u32::try_from(max).ok()),
+        rate: queue.rate,
+        burst: queue.burst,
+    }
+}
+
+fn timeline(written: Vec<WrittenRow>) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    let mut claim = None;
+    for row in written {
+        if let Some(at) = row.claimed_at.filter(|_| claim != Some(row.epoch)) {
+            claim = Some(row.epoch);
+            entries.push(Entry {
+                at,
+                kind: "claimed".to_owned(),
+                step: None,
+                epoch: Some(row.epoch),
+                owner: row.owner,
+                details: Value::Null,
+            });
+        }
+        let events = match row.events {
+            Value::Array(events) => events,
+            other => vec![other],
+        };
+        entries.extend(events.into_iter().map(|event| Entry {
+            at: row.at,
+            kind: event["event"].as_str().unwrap_or("unreadable").to_owned(),
+            step: event["step"].as_str().map(str::to_owned),
+            epoch: Some(row.epoch),
+            owner: row.owner,
+            details: event,
+        }));
+    }
+    entries
+}
+
+async fn view(conn: &mut PgConnection, row: LiveRow) -> sqlx::Result<LiveView> {
+    let standstill = standstill(conn, &row).await?;
+    Ok(LiveView {
+        id: row.id,
+        workflow: row.workflow,
+        queue: row.queue,
+        state: row.state,
+        created_at: row.created_at,
+        due_at: row.due_at,
+        attempt: row.attempt,
+        deaths: row.deaths,
+        last_error: row.last_error,
+        tenant: row.tenant,
+        key: row.key,
+        start_by: row.start_by,
+        expires_at: row.expires_at,
+        control: row.control,
+        control_reason: row.control_reason,
+        standstill,
+    })
+}
+
+async fn standstill(conn: &mut PgConnection, row: &LiveRow) -> sqlx::Result<Standstill> {
+    if let Some(standstill) = by_itself(row) {
+        return Ok(standstill);
+    }
+    let decided = sql::queues(conn).await?;
+    if is_paused(&decided, &row.queue) {
+        return Ok(say("queue_paused", format!("the queue {} is paused", row.queue), None));
+    }
+    if row.state == "ready" {
+        return by_its_queue(conn, row, decided.iter().find(|queue| queue.name == row.queue)).await;
+    }
+    Ok(match row.state.as_str() {
+        "sleeping" if row.attempt > 0 => say(
+            "back_off",
+            format!(
+                "attempt {} failed ({}); the next one is due then",
+                row.attempt,
+                row.last_error.as_deref().unwrap_or("no reason recorded")
+            ),
+            row.due_at,
+        ),
+        "sleeping" => say("sleep", "it sleeps until then".to_owned(), row.due_at),
+        _ => say(
+            "wait",
+            format!(
+                "it waits for the signal {}, until then at most",
+                row.waits_for.as_deref().unwrap_or_default()
+            ),
+            row.due_at,
+        ),
+    })
+}
+
+/// Reasons that stand in the run's own row.
+fn by_itself(row: &LiveRow) -> Option<Standstill> {
+    let reason = row.control_reason.as_deref().unwrap_or_default();
+    let error = row.last_error.as_deref().unwrap_or("no reason recorded");
+    Some(match (row.state.as_str(), row.control.as_deref()) {
+        ("running", _) => say(
+            "held",
+            format!(
+                "the worker {} holds it under a lease until then",
+                row.owner.unwrap_or_default()
+            ),
+            row.due_at,
+        ),
+        ("failed", _) => say("failed", format!("{error}; redrive it or cancel it"), None),
+        (_, Some("paused")) => say("paused", format!("people paused it: {reason}"), None),
+        (_, Some(_)) => say(
+            "cancelled",
+            format!("people cancelled it ({reason}); a worker will end it"),
+            None,
+        ),
+        ("blocked", None) => say(
+            "key",
+            format!(
+                "of the key {} only {} may be ready or running at once",
+                row.key.as_deref().unwrap_or_default(),
+                row.key_limit.unwrap_or_default()
+            ),
+            None,
+        ),
+        ("parked", None) => say("unreadable", format!("no worker could read it: {error}"), row.due_at),
+        _ => return None,
+    })
+}
+
+async fn by_its_queue(conn: &mut PgConnection, row: &LiveRow, queue: Option<&QueueRow>) -> sqlx::Result<Standstill> {
+    if let Some(queue) = queue {
+        if queue.rate.is_some() && queue.tokens < 1.0 {
+            let why = format!(
+                "the queue's rate is used up: {} a second",
+                queue.rate.unwrap_or_default()
+            );
+            return Ok(say("rate", why, None));
+        }
+        let running = sql::counts(conn, &row.queue, COUNTED).await?;
+        let running = running
+            .iter()
+            .find(|count| count.state == "running")
+            .map_or(0, |count| count.count);
+        if queue.max_running.is_some_and(|max| running >= max.into()) {
+            let why = format!("{running} runs of the queue hold a worker, as many as may");
+            return Ok(say("queue_full", why, None));
+        }
+    }
+    let before = sql::before_in_turn(conn, row.id, COUNTED).await?;
+    let more = if before >= COUNTED { "at least " } else { "" };
+    let why = format!(
+        "{more}{before} runs of the queue have their turn before it; a worker with room takes it next after them"
+    );
+    Ok(say("turn", why, None))
+}
+
+fn say(kind: &'static str, why: String, until: Option<DateTime<Utc>>) -> Standstill {
+    Standstill { kind, why, until }
+}
