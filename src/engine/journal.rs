@@ -154,7 +154,8 @@ pub(crate) struct Replay {
     /// Arrival number of the last signal received, by name.
     received: HashMap<String, i64>,
     pub last_seq: i32,
-    /// Recorded events that the story has not come to yet.
+    /// Recorded events that belong to a step, and those that the story has not come to yet.
+    recorded: usize,
     left: usize,
     redriven: bool,
 }
@@ -162,6 +163,8 @@ pub(crate) struct Replay {
 /// An event and when it was written, by the database's clock.
 #[derive(Debug, Clone)]
 pub(crate) struct Recorded {
+    /// Its place among all events.
+    n: usize,
     pub at: DateTime<Utc>,
     pub event: Event,
 }
@@ -178,10 +181,10 @@ impl Replay {
             }
             if let Some(step) = event.step() {
                 self.left += 1;
-                self.steps
-                    .entry(step.to_owned())
-                    .or_default()
-                    .push_back(Recorded { at, event });
+                self.recorded += 1;
+                let n = self.recorded;
+                let events = self.steps.entry(step.to_owned()).or_default();
+                events.push_back(Recorded { n, at, event });
             }
         }
     }
@@ -199,8 +202,11 @@ impl Replay {
         if self.left == 0 || self.redriven {
             return None;
         }
-        let mut left = self.steps.iter().filter(|(_, events)| !events.is_empty());
-        left.next().map(|(step, _)| step.as_str())
+        let left = self
+            .steps
+            .iter()
+            .filter_map(|(step, events)| Some((events.front()?.n, step)));
+        left.min().map(|(_, step)| step.as_str())
     }
 
     /// Whether nothing has happened yet.
@@ -227,8 +233,13 @@ impl Replay {
             };
             if has_failed {
                 let event = Event::Redriven { why: why.to_owned() };
-                events.push_back(Recorded { at, event });
+                self.recorded += 1;
                 self.left += 1;
+                events.push_back(Recorded {
+                    n: self.recorded,
+                    at,
+                    event,
+                });
             }
         }
     }

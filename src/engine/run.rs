@@ -149,7 +149,7 @@ impl Run {
     pub async fn wait_for<S: Signal>(&mut self, patience: Duration) -> Result<Option<S>, Failure> {
         let mut left = patience;
         let mut waiting = false;
-        while let Some(Recorded { at, event }) = self.replay.next(S::NAME) {
+        while let Some(Recorded { at, event, .. }) = self.replay.next(S::NAME) {
             match event {
                 Event::Waiting { patience_ms, .. } => {
                     waiting = true;
@@ -199,6 +199,7 @@ impl Run {
             Some(Recorded {
                 at,
                 event: Event::Waiting { patience_ms, .. },
+                ..
             }) => {
                 if matches!(self.replay.peek(step), Some(Event::TimedOut { .. })) {
                     self.replay.next(step);

@@ -2,4 +2,7 @@
 
 mod toy;
 
+mod control;
+mod flow;
 mod guarantees;
+mod versions;

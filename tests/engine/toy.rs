@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::harness::{Database, database, eventually};
 
 pub const QUEUE: Queue = Queue("toys");
-const SECOND_QUEUE: Queue = Queue("answers");
+pub const SECOND_QUEUE: Queue = Queue("answers");
 
 /// Calls out, writes, waits for an answer, calls out again, writes.
 #[derive(Debug, Serialize, Deserialize)]
@@ -115,7 +115,7 @@ impl Workflow for Nap {
 }
 
 impl Errand {
-    fn policy(&self) -> RetryPolicy {
+    pub fn policy(&self) -> RetryPolicy {
         let on_unknown = match self.on_unknown {
             Unknown::Repeat => OnUnknown::Repeat,
             Unknown::GiveUp => OnUnknown::GiveUp,
@@ -189,11 +189,13 @@ struct Inside {
     endings: Mutex<HashMap<(&'static str, usize), Ending>>,
     called: Notify,
     go: Notify,
+    /// Calls under way, and the most there were at once.
+    together: Mutex<(usize, usize)>,
 }
 
 impl World {
-    /// The `n`th call (from 0) of this step ends so; calls that nothing is said of end well. Of the step "prepare",
-    /// whatever is said: no attempt after `n` others gets as far as its call.
+    /// The `n`th call (from 0) of this step ends so; calls that nothing is said of end well. Of the step "prepare":
+    /// an attempt after `n` others hangs before its call, or gets no further.
     pub fn when(&self, step: &'static str, n: usize, ending: Ending) {
         self.0.endings.lock().unwrap().insert((step, n), ending);
     }
@@ -213,18 +215,35 @@ impl World {
         self.0.called.notified().await;
     }
 
+    /// The runs that were called for, in order.
+    pub fn order(&self) -> Vec<Uuid> {
+        self.0.calls.lock().unwrap().iter().map(|call| call.0).collect()
+    }
+
+    /// The most calls that were under way at once.
+    pub fn most_together(&self) -> usize {
+        self.0.together.lock().unwrap().1
+    }
+
     pub fn let_go(&self) {
         self.0.go.notify_waiters();
     }
 
-    async fn prepare(
+    pub async fn prepare(
         &self,
         step: &'static str,
         run: Uuid,
         past: usize,
     ) -> Result<Prepared<'_, String, String>, AttemptError> {
-        if self.0.endings.lock().unwrap().contains_key(&("prepare", past)) {
-            return Err(AttemptError::again("not ready"));
+        let ending = self.0.endings.lock().unwrap().get(&("prepare", past)).cloned();
+        match ending {
+            Some(Ending::Hang) => {
+                let go = self.0.go.notified();
+                self.0.called.notify_one();
+                go.await;
+            }
+            Some(_) => return Err(AttemptError::again("not ready")),
+            None => {}
         }
         Ok(Prepared::Call {
             plan: format!("plan {past}"),
@@ -236,6 +255,8 @@ impl World {
         async move {
             let n = self.calls(run, step);
             self.0.calls.lock().unwrap().push((run, step));
+            let go = self.0.go.notified();
+            let _under_way = UnderWay::begin(self);
             self.0.called.notify_one();
             let ending = self
                 .0
@@ -252,12 +273,30 @@ impl World {
                 Ending::Unknown => Err(AttemptError::unknown("no answer")),
                 Ending::Panic => panic!("the toy broke"),
                 Ending::Hang => {
-                    self.0.go.notified().await;
+                    go.await;
                     Ok(format!("late {n}"))
                 }
             }
         }
         .boxed()
+    }
+}
+
+/// A call that has begun and not ended; one whose worker dies has ended.
+struct UnderWay(World);
+
+impl UnderWay {
+    fn begin(world: &World) -> Self {
+        let (now, most) = &mut *world.0.together.lock().unwrap();
+        *now += 1;
+        *most = (*now).max(*most);
+        Self(world.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.0.together.lock().unwrap().0 -= 1;
     }
 }
 
@@ -290,13 +329,17 @@ impl Toys {
 
     /// A worker that reaches the database by this address.
     pub fn worker_by(&self, url: &str) -> JoinHandle<()> {
+        self.worker_of(url, Registry::new(self.world.clone()).add::<Errand>().add::<Nap>())
+    }
+
+    /// A worker that knows these stories.
+    pub fn worker_of(&self, url: &str, registry: Registry<World>) -> JoinHandle<()> {
         let settings = WorkerSettings {
             lease: Duration::from_secs(1),
             deaths: 2,
             concurrency: 8,
             ..WorkerSettings::default()
         };
-        let registry = Registry::new(self.world.clone()).add::<Errand>().add::<Nap>();
         let url = url.to_owned();
         tokio::spawn(async move {
             // A runtime of its own dies with everything that runs in it, its connections included.
@@ -326,12 +369,30 @@ impl Toys {
     }
 
     pub async fn start<W: Workflow>(&self, workflow: &W) -> Uuid {
+        self.start_as(NewRun::of(workflow).unwrap()).await
+    }
+
+    pub async fn start_as(&self, new: NewRun) -> Uuid {
         let run = Uuid::now_v7();
-        self.client
-            .submit(Submission::new().start(NewRun::of(workflow).unwrap().with_id(run)))
-            .await
-            .unwrap();
+        let submission = Submission::new().start(new.with_id(run));
+        self.client.submit(submission).await.unwrap();
         run
+    }
+
+    /// How many runs are in this state.
+    pub async fn count(&self, state: &str) -> i64 {
+        sqlx::query_scalar("select count(*) from engine.run where state = $1")
+            .bind(state)
+            .fetch_one(&*self.database)
+            .await
+            .unwrap()
+    }
+
+    pub async fn until_count(&self, state: &str, runs: i64) {
+        eventually(&format!("{runs} runs are {state}"), || async {
+            (self.count(state).await == runs).then_some(())
+        })
+        .await;
     }
 
     pub async fn answer(&self, run: Uuid, key: &str, words: &str) {

@@ -345,7 +345,7 @@ impl Run {
 
     /// Consumes the step's recorded events, up to its end if it has one.
     fn read_history(&mut self, step: &'static str, history: &mut History) -> Result<Option<End>, Failure> {
-        while let Some(Recorded { at, event }) = self.replay.next(step) {
+        while let Some(Recorded { at, event, .. }) = self.replay.next(step) {
             match event {
                 Event::Intent { attempt, plan, .. } => history.open = Some((attempt, plan)),
                 Event::Done { plan, answer, .. } => {

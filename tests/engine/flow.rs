@@ -1,0 +1,258 @@
+//! Flow control: pauses, limits, rates, keys, fair shares, priority, expiry.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use herald_engine::{ALL_QUEUES, Actor, NewRun, Priority, QueueChange, QueueLimits, change_queue};
+use uuid::Uuid;
+
+use crate::harness::eventually;
+
+use super::toy::{Ending, Errand, QUEUE, SECOND_QUEUE, Toys};
+
+fn us() -> Actor {
+    Actor {
+        name: "a test".to_owned(),
+        reason: "to see what happens".to_owned(),
+    }
+}
+
+async fn change(toys: &Toys, queue: &str, change: QueueChange) {
+    change_queue(&toys.database, queue, change, &us()).await.unwrap();
+}
+
+fn errand() -> NewRun {
+    NewRun::of(&Errand::simple()).unwrap()
+}
+
+#[tokio::test]
+async fn while_all_queues_are_paused_they_open_one_by_one() {
+    let toys = Toys::new().await;
+    change(&toys, ALL_QUEUES, QueueChange::Pause).await;
+    let _worker = toys.worker();
+    let first = toys.start_as(errand()).await;
+    let second = toys.start_as(errand().on(SECOND_QUEUE)).await;
+    change(&toys, SECOND_QUEUE.0, QueueChange::Resume).await;
+    toys.until(second, "waiting").await;
+    assert_eq!(toys.row(first).await.unwrap().0, "ready");
+    assert_eq!(toys.world.calls(first, "first"), 0);
+    change(&toys, QUEUE.0, QueueChange::Resume).await;
+    toys.until(first, "waiting").await;
+}
+
+#[tokio::test]
+async fn what_is_said_of_all_queues_takes_the_place_of_what_was_said_of_each() {
+    let toys = Toys::new().await;
+    change(&toys, QUEUE.0, QueueChange::Pause).await;
+    change(&toys, ALL_QUEUES, QueueChange::Resume).await;
+    let _worker = toys.worker();
+    let run = toys.start_as(errand()).await;
+    toys.until(run, "waiting").await;
+}
+
+#[tokio::test]
+async fn no_more_runs_of_a_queue_run_at_once_than_its_limit_says() {
+    let toys = Toys::new().await;
+    let limits = QueueLimits {
+        max_running: Some(3),
+        ..QueueLimits::default()
+    };
+    change(&toys, QUEUE.0, QueueChange::Limit(limits)).await;
+    toys.world.when("first", 0, Ending::Hang);
+    for _ in 0..30 {
+        toys.start_as(errand()).await;
+    }
+    let (_one, _other) = (toys.worker(), toys.worker());
+    toys.until_count("running", 3).await;
+    toys.world.called().await;
+    eventually("all have had their turn", || async {
+        toys.world.let_go();
+        (toys.count("waiting").await == 30).then_some(())
+    })
+    .await;
+    assert_eq!(toys.world.most_together(), 3);
+}
+
+#[tokio::test]
+async fn a_full_queue_still_recovers_the_run_of_a_dead_worker() {
+    let toys = Toys::new().await;
+    let limits = QueueLimits {
+        max_running: Some(1),
+        ..QueueLimits::default()
+    };
+    change(&toys, QUEUE.0, QueueChange::Limit(limits)).await;
+    toys.world.when("first", 0, Ending::Hang);
+    let run = toys.start_as(errand()).await;
+    let worker = toys.worker();
+    toys.world.called().await;
+    worker.abort();
+    let _next = toys.worker();
+    toys.until(run, "waiting").await;
+}
+
+#[tokio::test]
+async fn a_rate_holds_over_all_workers() {
+    const RATE: f64 = 30.0;
+    const BURST: f64 = 4.0;
+    let toys = Toys::new().await;
+    let limits = QueueLimits {
+        rate: Some(RATE),
+        burst: Some(BURST),
+        ..QueueLimits::default()
+    };
+    change(&toys, QUEUE.0, QueueChange::Limit(limits)).await;
+    for _ in 0..40 {
+        toys.start_as(errand()).await;
+    }
+    let (_one, _other) = (toys.worker(), toys.worker());
+    toys.until_count("waiting", 40).await;
+    let claims: Vec<DateTime<Utc>> =
+        sqlx::query_scalar("select claimed_at from engine.journal where seq = 1 order by 1")
+            .fetch_all(&*toys.database)
+            .await
+            .unwrap();
+    for (i, first) in claims.iter().enumerate() {
+        for (j, last) in claims.iter().enumerate().skip(i) {
+            let seconds = (*last - *first).as_seconds_f64();
+            let starts = (j - i + 1) as f64;
+            assert!(
+                starts <= BURST + RATE * seconds + 1.0,
+                "{starts} starts within {seconds} s"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_a_key_no_more_run_at_once_than_its_limit_says_and_waiting_ones_let_others_through() {
+    let toys = Toys::new().await;
+    toys.world.when("first", 0, Ending::Hang);
+    for _ in 0..20 {
+        toys.start_as(errand().keyed("printer", 2)).await;
+    }
+    let (_one, _other) = (toys.worker(), toys.worker());
+    let free = toys.start_as(errand()).await;
+    eventually("three are called", || async {
+        (toys.world.order().len() == 3).then_some(())
+    })
+    .await;
+    assert_eq!(toys.world.calls(free, "first"), 1);
+    assert_eq!(toys.count("blocked").await, 18);
+    eventually("all have had their turn", || async {
+        toys.world.let_go();
+        (toys.count("waiting").await == 21).then_some(())
+    })
+    .await;
+    // Two of the key, and the one without.
+    assert_eq!(toys.world.most_together(), 3);
+}
+
+#[tokio::test]
+async fn a_key_whose_holder_died_is_freed() {
+    let toys = Toys::new().await;
+    toys.world.when("first", 0, Ending::Hang);
+    let holder = toys.start_as(errand().keyed("one", 1)).await;
+    let worker = toys.worker();
+    toys.world.called().await;
+    let next = toys.start_as(errand().keyed("one", 1)).await;
+    worker.abort();
+    let _worker = toys.worker();
+    toys.until(holder, "waiting").await;
+    eventually("the next one is called", || async {
+        toys.world.let_go();
+        (toys.row(next).await?.0 == "waiting").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_run_of_a_key_that_is_woken_waits_for_its_key() {
+    let toys = Toys::new().await;
+    let worker = toys.worker();
+    let woken = toys.start_as(errand().keyed("one", 1)).await;
+    toys.until(woken, "waiting").await;
+    toys.world.when("first", 0, Ending::Hang);
+    let holder = toys.start_as(errand().keyed("one", 1)).await;
+    toys.world.called().await;
+    toys.until(holder, "running").await;
+    toys.answer(woken, "a", "hello").await;
+    assert_eq!(toys.row(woken).await.unwrap().0, "blocked");
+    eventually("the woken one ends", || async {
+        toys.world.let_go();
+        toys.row(woken).await.is_none().then_some(())
+    })
+    .await;
+    drop(worker);
+}
+
+#[tokio::test]
+async fn a_thousand_runs_of_one_tenant_do_not_delay_the_one_of_another() {
+    let toys = Toys::new().await;
+    let (many, one) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    futures::future::join_all((0..1000).map(|_| toys.start_as(errand().of_tenant(many)))).await;
+    let run = toys.start_as(errand().of_tenant(one)).await;
+    let _worker = toys.worker();
+    toys.until(run, "waiting").await;
+    let before = toys.world.order().iter().position(|called| *called == run).unwrap();
+    assert!(before < 100, "{before} were called before it");
+}
+
+#[tokio::test]
+async fn an_urgent_run_goes_before_those_that_came_first() {
+    let toys = Toys::new().await;
+    for _ in 0..100 {
+        toys.start_as(errand()).await;
+    }
+    let run = toys.start_as(errand().priority(Priority::Urgent)).await;
+    let _worker = toys.worker();
+    toys.until(run, "waiting").await;
+    let before = toys.world.order().iter().position(|called| *called == run).unwrap();
+    assert!(before < 8, "{before} were called before it");
+}
+
+#[tokio::test]
+async fn a_run_that_has_expired_or_could_not_begin_in_time_makes_no_attempt() {
+    let toys = Toys::new().await;
+    let expired = toys.start_as(errand().expires_within(Duration::ZERO)).await;
+    let late = toys.start_as(errand().start_within(Duration::ZERO)).await;
+    let _worker = toys.worker();
+    for run in [expired, late] {
+        toys.until(run, "failed").await;
+        assert_eq!(toys.row(run).await.unwrap().2.as_deref(), Some("first: expired"));
+        assert_eq!(toys.world.calls(run, "first"), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_expires_in_its_back_off_ends_then() {
+    let toys = Toys::new().await;
+    for n in 0..3 {
+        toys.world.when("first", n, Ending::Again);
+    }
+    let _worker = toys.worker();
+    // The second repetition would be an hour away.
+    let run = toys.start_as(errand().expires_within(Duration::from_secs(2))).await;
+    toys.until(run, "failed").await;
+    assert_eq!(toys.world.calls(run, "first"), 2);
+    assert!(toys.events(run).await.contains(&"expired".to_owned()));
+}
+
+#[tokio::test]
+async fn a_run_that_has_begun_in_time_goes_on_however_late() {
+    let toys = Toys::new().await;
+    let _worker = toys.worker();
+    let run = toys.start_as(errand().start_within(Duration::from_secs(2))).await;
+    toys.until(run, "waiting").await;
+    eventually("its time to begin is over", || async {
+        let over: bool = sqlx::query_scalar("select start_by < now() from engine.run where id = $1")
+            .bind(run)
+            .fetch_one(&*toys.database)
+            .await
+            .unwrap();
+        over.then_some(())
+    })
+    .await;
+    toys.answer(run, "a", "hello").await;
+    toys.until(run, "over").await;
+    assert_eq!(toys.world.calls(run, "second"), 1);
+}
