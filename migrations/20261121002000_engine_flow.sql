@@ -201,7 +201,7 @@ declare
     day date;
 begin
     for child in
-        select c.oid::regclass as old, i.inhparent::regclass as parent, to_date(right(c.relname, 8), 'YYYYMMDD') as day
+        select c.oid::regclass::text as old, i.inhparent::regclass as parent, to_date(right(c.relname, 8), 'YYYYMMDD') as day
         from pg_inherits i join pg_class c on c.oid = i.inhrelid
         where i.inhparent in ('engine.journal'::regclass, 'engine.signal'::regclass) and c.relname ~ '_\d{8}$'
         order by 3, 1
@@ -214,7 +214,7 @@ begin
         begin
             execute format('alter table %s detach partition %s', child.parent, child.old);
             execute format('drop table %s', child.old);
-            return child.old::text;
+            return child.old;
         exception when lock_not_available then
             continue;
         end;

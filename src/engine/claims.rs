@@ -5,7 +5,6 @@
 //! trouble is retried here.
 
 use std::{
-    collections::HashMap,
     convert::Infallible,
     sync::Arc,
     task::{Context, Poll},
@@ -29,9 +28,9 @@ use tower::layer::util::Identity;
 use uuid::Uuid;
 
 use crate::{
-    journal::Replay,
     leases::{Lease, Leases},
-    statements::{self as sql, ClaimedRow, SignalRow},
+    past::{Past, read_past},
+    statements::{self as sql, ClaimedRow},
     wake::Bells,
     workflow::Queue,
 };
@@ -41,7 +40,7 @@ pub(crate) struct Claimed {
     pub row: ClaimedRow,
     pub owner: Uuid,
     /// The journal as it was read, or why it could not be.
-    pub past: Result<(Replay, Vec<SignalRow>), serde_json::Error>,
+    pub past: Past,
     pub lease: Lease,
     /// Counts against the queue's concurrency until the run is parked or ended.
     pub permit: OwnedSemaphorePermit,
@@ -233,7 +232,10 @@ impl Claimer {
             .map(|run| run.row.id)
             .collect();
         if !begun.is_empty() {
-            read_past(conn, &begun, &mut runs).await?;
+            let mut pasts = read_past(conn, &begun).await?;
+            for run in &mut runs {
+                run.past = pasts.remove(&run.row.id).unwrap_or_else(|| Ok(Default::default()));
+            }
         }
         Ok(runs)
     }
@@ -270,29 +272,6 @@ impl Claimer {
 
 struct Claimable {
     row: ClaimedRow,
-    past: Result<(Replay, Vec<SignalRow>), serde_json::Error>,
+    past: Past,
     lease: Lease,
-}
-
-async fn read_past(conn: &mut sqlx::PgConnection, begun: &[Uuid], runs: &mut [Claimable]) -> sqlx::Result<()> {
-    let mut by_id: HashMap<Uuid, &mut Claimable> = runs.iter_mut().map(|run| (run.row.id, run)).collect();
-    for row in sql::journal_of(conn, begun).await? {
-        let Some(run) = by_id.get_mut(&row.run_id) else {
-            continue;
-        };
-        match serde_json::from_value(row.events) {
-            Ok(events) => {
-                if let Ok((replay, _)) = &mut run.past {
-                    replay.add(row.seq, row.at, events);
-                }
-            }
-            Err(error) => run.past = Err(error),
-        }
-    }
-    for signal in sql::signals_of(conn, begun).await? {
-        if let Some(Ok((_, inbox))) = by_id.get_mut(&signal.run_id).map(|run| &mut run.past) {
-            inbox.push(signal);
-        }
-    }
-    Ok(())
 }

@@ -61,6 +61,15 @@ impl Client {
         }
     }
 
+    /// One that writes nothing.
+    pub(crate) fn nowhere() -> Self {
+        Self {
+            items: mpsc::channel(1).0,
+            patience: Duration::ZERO,
+            turns: Turns::default(),
+        }
+    }
+
     /// Returns when the submission is committed.
     ///
     /// # Errors

@@ -10,10 +10,10 @@ use crate::{
     Error,
     claims::Claimed,
     committer::Client,
-    journal::Replay,
+    past::Past,
     registry::Stories,
     run::{Beginning, Run},
-    statements::{ClaimedRow, SignalRow},
+    statements::ClaimedRow,
     workflow::{Failure, Queue},
 };
 
@@ -58,7 +58,7 @@ impl Executor {
         drop((lease, permit));
     }
 
-    async fn play(self, row: ClaimedRow, owner: Uuid, past: PastOf) -> Result<(), Error> {
+    async fn play(self, row: ClaimedRow, owner: Uuid, past: Past) -> Result<(), Error> {
         let (parked, is_parked) = oneshot::channel();
         let ((replay, inbox), unreadable) = match past {
             Ok(past) => (past, None),
@@ -79,6 +79,29 @@ impl Executor {
             None => self.tell(&row, &mut run, is_parked).await,
         };
         self.end(&row, &mut run, ending).await
+    }
+
+    /// Plays a run's story through its recorded past and no further; says why it does not fit, if it does not.
+    pub async fn rehearse(&self, row: ClaimedRow, past: Past) -> Option<String> {
+        let (parked, is_parked) = oneshot::channel();
+        let (replay, inbox) = match past {
+            Ok(past) => past,
+            Err(error) => return Some(format!("the journal cannot be read: {error}")),
+        };
+        let beginning = Beginning {
+            row: row.clone(),
+            owner: Uuid::nil(),
+            replay,
+            inbox,
+        };
+        let mut run = Run::rehearsing(beginning, self.client.clone(), parked);
+        match self.tell(&row, &mut run, is_parked).await {
+            Ending::Unfit(why) | Ending::Panicked(why) => Some(why),
+            Ending::Finished => run
+                .skipped()
+                .map(|step| format!("the story ends without the recorded step {step:?}")),
+            Ending::Failed(_) | Ending::Parked | Ending::Lost => None,
+        }
     }
 
     async fn end(&self, row: &ClaimedRow, run: &mut Run, ending: Ending) -> Result<(), Error> {
@@ -130,8 +153,6 @@ impl Executor {
         }
     }
 }
-
-type PastOf = Result<(Replay, Vec<SignalRow>), serde_json::Error>;
 
 /// The words of a panic, which are the program's own; nothing from a payload is added.
 fn describe(panic: &(dyn Any + Send)) -> String {

@@ -43,6 +43,8 @@ pub struct Run {
     pending: Submission,
     /// Tells the executor that the run is parked; its story is then dropped where it stands.
     parked: Option<oneshot::Sender<()>>,
+    /// Whether it only shows that the story fits its past: it then stops where something new would happen.
+    rehearsing: bool,
 }
 
 /// What the executor gives a run to begin with.
@@ -82,6 +84,15 @@ impl Run {
             events: Vec::new(),
             pending: Submission::new(),
             parked: Some(parked),
+            rehearsing: false,
+        }
+    }
+
+    /// A run that does nothing that is not recorded.
+    pub(crate) fn rehearsing(beginning: Beginning, client: Client, parked: oneshot::Sender<()>) -> Self {
+        Self {
+            rehearsing: true,
+            ..Self::new(beginning, client, parked)
         }
     }
 
@@ -162,8 +173,12 @@ impl Run {
                 other => return Err(unexpected(S::NAME, &other)),
             }
         }
-        self.at_the_end_of_the_past(S::NAME)?;
-        if let Some((n, payload)) = self.next_in_inbox(S::NAME) {
+        let next = self.next_in_inbox(S::NAME);
+        if let Some((_, payload)) = next.as_ref().filter(|_| self.rehearsing) {
+            serde_json::from_value::<S>(payload.clone()).map_err(crate::Error::from)?;
+        }
+        self.leave_the_past(S::NAME).await?;
+        if let Some((n, payload)) = next {
             return self.receive(n, payload).map(Some);
         }
         if self.cancelled.is_some() {
@@ -189,7 +204,7 @@ impl Run {
         let mut left = length;
         match self.replay.next(step) {
             None => {
-                self.at_the_end_of_the_past(step)?;
+                self.leave_the_past(step).await?;
                 let patience_ms = millis(length);
                 self.events.push(Event::Waiting {
                     step: step.to_owned(),
@@ -318,6 +333,15 @@ impl Run {
                 "the story comes to the new step {step:?} without the recorded step {skipped:?}"
             ))),
         }
+    }
+
+    /// As [`Self::at_the_end_of_the_past`], before a step that waits or calls: as far as a rehearsal goes.
+    async fn leave_the_past(&mut self, step: &str) -> Result<(), Failure> {
+        self.at_the_end_of_the_past(step)?;
+        if self.rehearsing {
+            self.stop_here().await
+        }
+        Ok(())
     }
 
     /// Waits for a signal; returns only if it is there already. `patience` is recorded when the wait is new.

@@ -401,3 +401,59 @@ pub(crate) async fn make_partitions(conn: &mut PgConnection, days_ahead: i32) ->
         .await?;
     Ok(())
 }
+
+/// Drops the oldest day that is not needed any more; returns the partition's name.
+pub(crate) async fn drop_partition(conn: &mut PgConnection, keep_days: i32) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar!("select engine.drop_partition($1)", keep_days)
+        .fetch_one(conn)
+        .await
+}
+
+/// Deletes old rows of runs that have ended from the default partitions, where they are when nobody made their day's.
+pub(crate) async fn delete_strays(conn: &mut PgConnection, keep_days: i32) -> sqlx::Result<u64> {
+    let journal = sqlx::query!(
+        "delete from engine.journal_default j
+         where run_id < engine.first_id_of((now() at time zone 'utc')::date - $1::int)
+           and not exists (select from engine.run r where r.id = j.run_id)",
+        keep_days,
+    )
+    .execute(&mut *conn)
+    .await?;
+    let signals = sqlx::query!(
+        "delete from engine.signal_default s
+         where run_id < engine.first_id_of((now() at time zone 'utc')::date - $1::int)
+           and not exists (select from engine.run r where r.id = s.run_id)",
+        keep_days,
+    )
+    .execute(conn)
+    .await?;
+    Ok(journal.rows_affected() + signals.rows_affected())
+}
+
+/// Forgets keys of starts that are older than this, a bounded number.
+pub(crate) async fn delete_keys(conn: &mut PgConnection, age: Duration, limit: i64) -> sqlx::Result<u64> {
+    let deleted = sqlx::query!(
+        "delete from engine.run_key
+         where ctid = any (array(
+             select ctid from engine.run_key where created_at < now() - $1::float8 * interval '1 second' limit $2))",
+        age.as_secs_f64(),
+        limit,
+    )
+    .execute(conn)
+    .await?;
+    Ok(deleted.rows_affected())
+}
+
+/// Live runs that have not failed, after the id `after`, in the order of their ids.
+pub(crate) async fn open_runs(conn: &mut PgConnection, after: Uuid, limit: i64) -> sqlx::Result<Vec<ClaimedRow>> {
+    sqlx::query_as!(
+        ClaimedRow,
+        r#"select id, workflow, input, epoch, attempt, deaths, created_at, now() as "claimed_at!", start_by, expires_at,
+               control, control_reason
+           from engine.run where id > $1 and state <> 'failed' order by id limit $2"#,
+        after,
+        limit,
+    )
+    .fetch_all(conn)
+    .await
+}

@@ -1,4 +1,6 @@
-//! Housekeeping of the engine's tables.
+//! Housekeeping of the engine's tables. All of it may be repeated, and none of it stops work.
+
+use std::time::Duration;
 
 use sqlx::PgPool;
 
@@ -10,4 +12,39 @@ use crate::statements;
 /// Any error of the database.
 pub async fn make_partitions(pool: &PgPool, days_ahead: u16) -> sqlx::Result<()> {
     statements::make_partitions(&mut *pool.acquire().await?, days_ahead.into()).await
+}
+
+/// What [`tidy`] took away.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Tidied {
+    /// Names of partitions, each a day of the journal or of signals.
+    pub partitions: Vec<String>,
+    /// Rows that stood in no day's partition.
+    pub strays: u64,
+    pub keys: u64,
+}
+
+/// Rows in one transaction.
+const BATCH: i64 = 5_000;
+
+/// Forgets what began more than `keep_days` days ago and has ended: whole days of the journal and of signals, and keys of
+/// starts. A day in which a run began that still lives is kept.
+///
+/// # Errors
+/// Any error of the database.
+pub async fn tidy(pool: &PgPool, keep_days: u16) -> sqlx::Result<Tidied> {
+    let mut tidied = Tidied::default();
+    let conn = &mut *pool.acquire().await?;
+    while let Some(partition) = statements::drop_partition(conn, keep_days.into()).await? {
+        tidied.partitions.push(partition);
+    }
+    let age = Duration::from_secs(u64::from(keep_days) * 24 * 60 * 60);
+    tidied.strays = statements::delete_strays(conn, keep_days.into()).await?;
+    loop {
+        let deleted = statements::delete_keys(conn, age, BATCH).await?;
+        tidied.keys += deleted;
+        if deleted == 0 {
+            return Ok(tidied);
+        }
+    }
 }

@@ -5,4 +5,5 @@ mod toy;
 mod control;
 mod flow;
 mod guarantees;
+mod housekeeping;
 mod versions;

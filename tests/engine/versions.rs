@@ -1,9 +1,10 @@
 //! Two versions of the program: what one cannot read is left to the other.
 
-use herald_engine::{Attempted, Failure, Queue, Registry, Run, Workflow};
+use herald_engine::{Attempted, Failure, Queue, Registry, Run, Workflow, check_upgrade};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use super::toy::{Answer, Errand, QUEUE, Toys, World};
+use super::toy::{Answer, Errand, Nap, QUEUE, Toys, World};
 
 /// The errand as another version tells it: its first step has another name.
 #[derive(Debug, Serialize, Deserialize)]
@@ -55,4 +56,52 @@ async fn a_story_whose_steps_were_renamed_does_them_not_again_but_is_parked_unti
     })
     .await;
     assert_eq!(toys.notes(run).await, ["first yes 0", "answer hello, second yes 0"]);
+}
+
+#[tokio::test]
+async fn an_upgrade_is_checked_by_playing_every_live_run_through_its_past_without_touching_it() {
+    let toys = Toys::new().await;
+    let worker = toys.worker();
+    let begun = toys.start(&Errand::simple()).await;
+    toys.until(begun, "waiting").await;
+    worker.abort();
+    let _ = worker.await;
+    let fresh = toys.start(&Errand::simple()).await;
+    let unknown = toys.start(&Nap { ms: 0, more: 0 }).await;
+    let before = everything(&toys).await;
+
+    let renamed = || Registry::new(toys.world.clone()).add::<RenamedStep>();
+    let mut parked = Vec::new();
+    let played = check_upgrade(&toys.database, renamed(), |run| parked.push(run), |_| {}).await;
+    assert_eq!(played.unwrap(), 3);
+    let why: Vec<(Uuid, &str)> = parked.iter().map(|run| (run.run, run.why.as_str())).collect();
+    assert_eq!(
+        why,
+        [
+            (
+                begun,
+                "the story comes to the new step \"premier\" without the recorded step \"first\""
+            ),
+            (unknown, "no workflow of this name is known here"),
+        ]
+    );
+    let same = Registry::new(toys.world.clone()).add::<Errand>().add::<Nap>();
+    let mut parked = Vec::new();
+    check_upgrade(&toys.database, same, |run| parked.push(run), |_| {})
+        .await
+        .unwrap();
+    assert_eq!(parked, []);
+    assert_eq!(everything(&toys).await, before);
+    assert_eq!(toys.world.calls(fresh, "first"), 0);
+}
+
+/// All that the engine keeps, as text.
+async fn everything(toys: &Toys) -> String {
+    sqlx::query_scalar(
+        "select (select jsonb_agg(r order by id) from engine.run r)::text
+             || (select jsonb_agg(j order by run_id, seq) from engine.journal j)::text",
+    )
+    .fetch_one(&*toys.database)
+    .await
+    .unwrap()
 }

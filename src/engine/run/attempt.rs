@@ -72,7 +72,7 @@ impl Run {
             Some(End::Failed(failure)) => return Err(failure.into()),
             None => {}
         }
-        self.at_the_end_of_the_past(step)?;
+        self.leave_the_past(step).await?;
         let policy = &RetryPolicy {
             attempts: policy.attempts.saturating_add(history.forgiven),
             ..policy.clone()
