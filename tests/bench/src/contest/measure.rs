@@ -101,12 +101,13 @@ pub async fn measure(
 /// First every handler has to have ended, then the database must know of it.
 async fn until_done(workers: &mut [Worker], database: &Database, peer: &Contestant, runs: u64) -> anyhow::Result<()> {
     let until = Instant::now() + PATIENCE;
+    let unfinished = peer.unfinished.replace("{runs}", &runs.to_string());
     loop {
         let mut handled = 0;
         for worker in &mut *workers {
             handled += worker.handled()?;
         }
-        if handled >= runs && !database.value::<bool>(peer.unfinished).await? {
+        if handled >= runs && !database.value::<bool>(&unfinished).await? {
             return Ok(());
         }
         ensure!(

@@ -7,18 +7,25 @@
 //!
 //! A job carries the microsecond at which it was offered; its handler then takes 1 ms. Zero: it returns at once.
 
+mod apalis;
+mod awa;
 mod graphile;
 mod herald;
+mod scripts;
 mod serve;
 mod tally;
+mod underway;
 
 use std::{future::Future, path::PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use futures::{FutureExt, future::BoxFuture};
 use tokio::process::Command;
 
-use self::serve::{Verb, serve};
+use self::{
+    scripts::Script,
+    serve::{Verb, serve},
+};
 
 /// What is in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,7 +76,8 @@ pub struct Contestant {
     pub loads: &'static str,
     /// Of the burn-down, so that a slow one ends in a minute.
     pub runs_at_most: usize,
-    /// SQL: whether there is any run that is not over, of those that these loads enqueue.
+    /// SQL: whether there is any run that is not over, of those that these loads enqueue; `{runs}` stands for how many
+    /// there are.
     pub unfinished: &'static str,
     /// How it was set up, beside its defaults.
     pub settings: &'static str,
@@ -78,9 +86,20 @@ pub struct Contestant {
 pub enum Program {
     /// Linked in; the package's name in Cargo.lock.
     Rust(&'static str, fn(Verb) -> BoxFuture<'static, anyhow::Result<()>>),
+    Script(Script),
 }
 
-pub const ALL: &[Contestant] = &[herald::CALLS, herald::ANSWERS, graphile::GRAPHILE];
+pub const ALL: &[Contestant] = &[
+    herald::CALLS,
+    herald::ANSWERS,
+    awa::AWA,
+    graphile::GRAPHILE,
+    apalis::APALIS,
+    underway::UNDERWAY,
+    scripts::PG_BOSS,
+    scripts::ABSURD,
+    scripts::DBOS,
+];
 
 impl Contestant {
     pub fn version(&self) -> anyhow::Result<String> {
@@ -94,6 +113,7 @@ impl Contestant {
                     .1;
                 Ok(rest.split('"').next().unwrap_or_default().to_owned())
             }
+            Program::Script(script) => script.version(),
         }
     }
 
@@ -101,6 +121,7 @@ impl Contestant {
     pub async fn install(&self) -> anyhow::Result<()> {
         match &self.program {
             Program::Rust(..) => Ok(()),
+            Program::Script(script) => script.install().await,
         }
     }
 
@@ -112,6 +133,7 @@ impl Contestant {
                 command.args(["peer", self.name]);
                 Ok(command)
             }
+            Program::Script(script) => script.command(),
         }
     }
 }
@@ -130,6 +152,7 @@ pub async fn act(arguments: &[String]) -> anyhow::Result<()> {
         .with_context(|| format!("there is no peer {name:?}"))?;
     match &contestant.program {
         Program::Rust(_, act) => act(Verb::parse(verb)?).await,
+        Program::Script(_) => bail!("{name} is a script"),
     }
 }
 

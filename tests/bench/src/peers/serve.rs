@@ -93,6 +93,15 @@ pub async fn serve<P: Peer>(verb: Verb) -> anyhow::Result<()> {
     }
 }
 
+/// Awaits, on a thread of its own, what cannot be sent to another: some migrations' futures are not [`Send`].
+pub async fn aside<F: Future>(make: impl FnOnce() -> F + Send + 'static) -> anyhow::Result<F::Output>
+where
+    F::Output: Send + 'static,
+{
+    let runtime = tokio::runtime::Handle::current();
+    Ok(tokio::task::spawn_blocking(move || runtime.block_on(make())).await?)
+}
+
 async fn report() {
     let mut told = 0;
     loop {
