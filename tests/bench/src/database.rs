@@ -3,28 +3,41 @@
 use std::{ops::Sub, time::Duration};
 
 use anyhow::bail;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, NoTls, types::FromSql};
 
 pub struct Database(Client);
 
-#[derive(Clone, Copy)]
+/// Since the server's start; or, after a subtraction, for one piece of work.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
-    commits: i64,
-    wal: i64,
+    pub commits: f64,
+    /// Bytes of write-ahead log, of the whole cluster.
+    pub wal: f64,
+    /// Versions of rows written: inserts, updates and deletes.
+    pub versions: f64,
 }
 
 impl Sub for Counters {
     type Output = Self;
 
     fn sub(self, earlier: Self) -> Self {
-        Self { commits: self.commits - earlier.commits, wal: self.wal - earlier.wal }
+        Self {
+            commits: self.commits - earlier.commits,
+            wal: self.wal - earlier.wal,
+            versions: self.versions - earlier.versions,
+        }
     }
 }
 
 impl Counters {
-    /// Commits and bytes of write-ahead log, for each of `messages`.
-    pub fn per(self, messages: usize) -> (f64, f64) {
-        (self.commits as f64 / messages as f64, self.wal as f64 / messages as f64)
+    /// For each of `count` messages or runs.
+    pub fn per(self, count: usize) -> Self {
+        let count = count as f64;
+        Self {
+            commits: self.commits / count,
+            wal: self.wal / count,
+            versions: self.versions / count,
+        }
     }
 }
 
@@ -42,16 +55,38 @@ impl Database {
         let row = self
             .0
             .query_one(
-                "select xact_commit, pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint
+                "select xact_commit::float8, pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8,
+                        (select coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::float8 from pg_stat_user_tables)
                  from pg_stat_database where datname = current_database()",
                 &[],
             )
             .await?;
-        Ok(Counters { commits: row.get(0), wal: row.get(1) })
+        Ok(Counters {
+            commits: row.get(0),
+            wal: row.get(1),
+            versions: row.get(2),
+        })
+    }
+
+    /// Versions of rows that nobody can see any more and no vacuum has removed yet.
+    pub async fn dead_versions(&self) -> anyhow::Result<i64> {
+        let sql = "select coalesce(sum(n_dead_tup), 0)::bigint from pg_stat_user_tables";
+        Ok(self.0.query_one(sql, &[]).await?.get(0))
+    }
+
+    /// One statement, or several, without parameters or answer.
+    pub async fn execute(&self, sql: &str) -> anyhow::Result<()> {
+        Ok(self.0.batch_execute(sql).await?)
+    }
+
+    /// The one value that a statement answers.
+    pub async fn value<T: for<'a> FromSql<'a>>(&self, sql: &str) -> anyhow::Result<T> {
+        Ok(self.0.query_one(sql, &[]).await?.try_get(0)?)
     }
 
     pub async fn forget_messages(&self) -> anyhow::Result<()> {
-        Ok(self.0.batch_execute("truncate notifications; truncate engine.run, engine.journal, engine.signal; checkpoint").await?)
+        self.execute("truncate notifications; truncate engine.run, engine.journal, engine.signal; checkpoint")
+            .await
     }
 
     pub async fn until_delivered(&self, messages: usize) -> anyhow::Result<()> {

@@ -32,16 +32,21 @@ pub struct Herald {
 impl Herald {
     /// Postgres, migrated and filled, and the API.
     pub async fn start() -> anyhow::Result<Self> {
-        let dir = std::env::temp_dir().join(format!("herald-bench-{}", std::process::id()));
-        let mut postgres = program(&["postgres", "--temporary", "--dir"]).arg(&dir).stdout(Stdio::piped()).spawn()?;
-        let mut lines = BufReader::new(postgres.stdout.take().context("its output")?).lines();
-        let url = lines.next_line().await?.context("the database's address")?;
-        let tcp_url = lines.next_line().await?.context("the database's other address")?;
+        let Postgres { url, tcp_url, server } = Postgres::start().await?;
         let (port, stub_port) = (free_port()?, free_port()?);
-        let mut herald = Self { database: Database::connect(&tcp_url).await?, port, stub_port, url, _processes: vec![postgres] };
+        let mut herald = Self {
+            database: Database::connect(&tcp_url).await?,
+            port,
+            stub_port,
+            url,
+            _processes: vec![server],
+        };
         ensure!(herald.role(&["migrate"]).status().await?.success(), "could not migrate");
         let seed = root().join("src/dev.json");
-        ensure!(herald.role(&["seed"]).arg(seed).status().await?.success(), "could not fill the database");
+        ensure!(
+            herald.role(&["seed"]).arg(seed).status().await?.success(),
+            "could not fill the database"
+        );
         let api = herald.role(&["api"]).env("PORT", port.to_string()).spawn()?;
         herald._processes.push(api);
         until_open(port).await?;
@@ -51,7 +56,9 @@ impl Herald {
     pub async fn start_workers(&self) -> anyhow::Result<Vec<Child>> {
         let stub = self.role(&["stub"]).env("PORT", self.stub_port.to_string()).spawn()?;
         until_open(self.stub_port).await?;
-        let sending = self.role(&["worker", "--queues", "send-sms,send-email,research"]).spawn()?;
+        let sending = self
+            .role(&["worker", "--queues", "send-sms,send-email,research"])
+            .spawn()?;
         let receipts = self.role(&["worker", "--queues", "retry,receipts"]).spawn()?;
         Ok(vec![stub, sending, receipts])
     }
@@ -78,11 +85,41 @@ impl Herald {
     }
 }
 
+/// A private cluster with Postgres' own safety: fsync and synchronous_commit are on. It ends with its process.
+pub struct Postgres {
+    /// Reaches it over its socket.
+    pub url: String,
+    /// Reaches it over the loopback, with a password.
+    pub tcp_url: String,
+    pub server: Child,
+}
+
+impl Postgres {
+    pub async fn start() -> anyhow::Result<Self> {
+        let dir = std::env::temp_dir().join(format!("herald-bench-{}", std::process::id()));
+        let mut server = program(&["postgres", "--temporary", "--dir"])
+            .arg(&dir)
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut lines = BufReader::new(server.stdout.take().context("its output")?).lines();
+        let url = lines.next_line().await?.context("the database's address")?;
+        let tcp_url = lines.next_line().await?.context("the database's other address")?;
+        Ok(Self { url, tcp_url, server })
+    }
+}
+
 /// Seconds of CPU that all processes of this machine have used so far, idle time left out.
 pub fn cpu_seconds() -> f64 {
     const TICKS: f64 = 100.0;
     let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-    let fields: Vec<f64> = stat.lines().next().unwrap_or_default().split_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();
+    let fields: Vec<f64> = stat
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|n| n.parse().ok())
+        .collect();
     let idle = fields.get(3).unwrap_or(&0.0) + fields.get(4).unwrap_or(&0.0);
     (fields.iter().take(8).sum::<f64>() - idle) / TICKS
 }
@@ -91,10 +128,15 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// It ends with its standard input, which ends with this process.
+/// It ends with its standard input, which ends with this process. The variable HERALD_PROGRAM names another build.
 fn program(arguments: &[&str]) -> Command {
-    let mut command = Command::new(root().join("target/release/herald"));
-    command.args(arguments).env("HERALD_SUPERVISED", "1").env("HERALD_LOG", "warn").stdin(Stdio::piped());
+    let built = root().join("target/release/herald");
+    let mut command = Command::new(std::env::var_os("HERALD_PROGRAM").map_or(built, PathBuf::from));
+    command
+        .args(arguments)
+        .env("HERALD_SUPERVISED", "1")
+        .env("HERALD_LOG", "warn")
+        .stdin(Stdio::piped());
     command
 }
 

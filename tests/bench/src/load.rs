@@ -37,7 +37,10 @@ impl Load {
 
     pub fn percentile(&self, share: f64) -> f64 {
         let last = self.latencies.len().saturating_sub(1);
-        self.latencies.get((last as f64 * share) as usize).copied().unwrap_or(f64::NAN)
+        self.latencies
+            .get((last as f64 * share) as usize)
+            .copied()
+            .unwrap_or(f64::NAN)
     }
 }
 
@@ -48,10 +51,18 @@ pub async fn for_a_while(herald: &Herald, connections: usize, length: Duration) 
 
 pub async fn so_many(herald: &Herald, connections: usize, requests: usize) -> anyhow::Result<Load> {
     let left = AtomicUsize::new(requests);
-    run(herald, connections, move || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()).await
+    run(herald, connections, move || {
+        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+            .is_ok()
+    })
+    .await
 }
 
-async fn run(herald: &Herald, connections: usize, more: impl Fn() -> bool + Send + Sync + 'static) -> anyhow::Result<Load> {
+async fn run(
+    herald: &Herald,
+    connections: usize,
+    more: impl Fn() -> bool + Send + Sync + 'static,
+) -> anyhow::Result<Load> {
     let more = Arc::new(more);
     let began = Instant::now();
     let mut running = JoinSet::new();
@@ -104,8 +115,15 @@ async fn send(sender: &mut SendRequest<Full<Bytes>>, token: &str, body: Bytes) -
 }
 
 fn token() -> anyhow::Result<String> {
-    let issued = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock")?.as_secs();
+    let issued = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .context("the clock")?
+        .as_secs();
     let claims = json!({"iss": SERVICE, "iat": issued});
-    let token = jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes()))?;
+    let token = jsonwebtoken::encode(
+        &Header::default(),
+        &claims,
+        &EncodingKey::from_secret(SECRET.as_bytes()),
+    )?;
     Ok(format!("Bearer {token}"))
 }

@@ -1,74 +1,33 @@
-//! `make bench`: requests a second, texts delivered a second, and what each costs the database. Everything runs on
-//! this machine: the load, the program's processes, Postgres and the stub share its cores.
+//! `herald-bench program` (what `make bench` runs) measures the built program from outside; `herald-bench peers` runs
+//! Herald's engine and other engines on the same Postgres. `herald-bench peer …` is one engine's process of the latter.
 
+mod contest;
 mod database;
 mod herald;
 mod load;
+mod peers;
+mod program;
 
-use std::time::{Duration, Instant};
-
-use herald::Herald;
-
-const TEXTS: usize = 20_000;
-const ROUNDS: usize = 3;
-const ROUND: Duration = Duration::from_secs(5);
+use anyhow::bail;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
-    conditions();
-    let herald = Herald::start().await?;
-    accept(&herald).await?;
-    deliver(&herald).await
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.split_first() {
+        None => program::run().await,
+        Some((verb, [])) if verb == "program" => program::run().await,
+        Some((verb, rest)) if verb == "peers" => contest::run(&contest::Settings::parse(rest)?).await,
+        Some((verb, rest)) if verb == "peer" => peers::act(rest).await,
+        Some((verb, _)) => bail!(
+            "there is no {verb:?}: say `program`, or `peers` with {}",
+            contest::USAGE
+        ),
+    }
 }
 
-fn conditions() {
+/// Cores, and the load average before.
+fn machine() -> (usize, String) {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    println!("{cores} cores shared by load, API, workers, stub and Postgres; load average before: {}", load.trim());
-    println!("Postgres with fsync, synchronous_commit on; medians of {ROUNDS} rounds of {} s\n", ROUND.as_secs());
-}
-
-/// The API alone: nothing works on what it accepts meanwhile.
-async fn accept(herald: &Herald) -> anyhow::Result<()> {
-    println!("POST /v2/notifications/sms (API and Postgres only)");
-    println!("{:>12} {:>10} {:>10} {:>10} {:>14} {:>14}", "connections", "req/s", "p50 ms", "p99 ms", "commits/text", "WAL bytes/text");
-    for connections in [1, 16, 64] {
-        let mut rounds = Vec::new();
-        for _ in 0..ROUNDS {
-            let before = herald.database.counters().await?;
-            let run = load::for_a_while(herald, connections, ROUND).await?;
-            let used = herald.database.counters().await? - before;
-            rounds.push((run.rate(), run.percentile(0.5), run.percentile(0.99), used.per(run.count())));
-        }
-        rounds.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let (rate, p50, p99, (commits, wal)) = rounds[ROUNDS / 2];
-        println!("{connections:>12} {rate:>10.0} {p50:>10.2} {p99:>10.2} {commits:>14.3} {wal:>14.0}");
-    }
-    Ok(())
-}
-
-/// Everything at work: from the first request until the last text is delivered.
-async fn deliver(herald: &Herald) -> anyhow::Result<()> {
-    herald.database.forget_messages().await?;
-    let _workers = herald.start_workers().await?;
-    println!("\n{TEXTS} texts accepted over 64 connections, sent, and delivered by receipt");
-    println!("{:>12} {:>12} {:>14} {:>14} {:>14} {:>16}", "accepted/s", "delivered/s", "seconds", "commits/text", "WAL bytes/text", "CPU s/1000 texts");
-    let mut rounds = Vec::new();
-    for _ in 0..ROUNDS {
-        herald.database.forget_messages().await?;
-        let before = herald.database.counters().await?;
-        let cpu = herald::cpu_seconds();
-        let began = Instant::now();
-        let run = load::so_many(herald, 64, TEXTS).await?;
-        herald.database.until_delivered(TEXTS).await?;
-        let seconds = began.elapsed().as_secs_f64();
-        let cpu = herald::cpu_seconds() - cpu;
-        let (commits, wal) = (herald.database.counters().await? - before).per(TEXTS);
-        let texts = TEXTS as f64;
-        rounds.push((texts / seconds, run.rate(), seconds, commits, wal, cpu / texts * 1000.0));
-    }
-    rounds.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let (delivered, accepted, seconds, commits, wal, cpu) = rounds[ROUNDS / 2];
-    println!("{accepted:>12.0} {delivered:>12.0} {seconds:>14.1} {commits:>14.3} {wal:>14.0} {cpu:>16.2}");
-    Ok(())
+    (cores, load.trim().to_owned())
 }
