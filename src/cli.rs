@@ -13,7 +13,7 @@ use herald_workflows::queues;
 use serde_json::Value;
 
 use crate::{
-    config, dev,
+    check_upgrade, config, dev,
     postgres::{Cluster, Durability},
     roles, seed, shutdown, token, try_input, wiring,
 };
@@ -42,6 +42,9 @@ enum Role {
     Beat,
     /// Bring the database to this version of the program.
     Migrate,
+    /// Play every live run through its recorded past and list those that this version would park. Nothing is written, and
+    /// nobody is called; needs a worker's settings.
+    CheckUpgrade,
     /// Run the fake outside world: Firetext, MMG, SES, and a phone that counts.
     Stub,
     /// Print the OpenAPI document of an API.
@@ -129,6 +132,7 @@ async fn play(role: Role) -> anyhow::Result<()> {
         Role::Worker { queues } => roles::worker(known_queues(&queues)?).await,
         Role::Beat => roles::beat().await,
         Role::Stub => roles::stub().await,
+        Role::CheckUpgrade => check_upgrade::check_upgrade().await,
         Role::Migrate => wiring::migrate(&wiring::pool().await?).await,
         Role::Seed { file } => seed::load_file(&wiring::pool().await?, &file, &config::sealer()?).await,
         Role::Postgres {

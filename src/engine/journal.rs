@@ -257,3 +257,49 @@ impl Replay {
         *last = n.max(*last);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every kind of event, as it stands in databases. Lines are added here and never changed.
+    const WRITTEN: [&str; 21] = [
+        r#"{"event":"intent","step":"s","attempt":1,"plan":{"a":1}}"#,
+        r#"{"event":"done","step":"s","attempt":1,"answer":null}"#,
+        r#"{"event":"done","step":"s","attempt":1,"plan":{},"answer":"yes"}"#,
+        r#"{"event":"done","step":"s","attempt":1,"answer":"yes","took_ms":12}"#,
+        r#"{"event":"failed","step":"s","attempt":1,"outcome":"refused","why":"w","last":false}"#,
+        r#"{"event":"failed","step":"s","attempt":2,"outcome":"never","why":"w","last":true,"took_ms":3}"#,
+        r#"{"event":"failed","step":"s","attempt":2,"outcome":"unknown","why":"w","last":false}"#,
+        r#"{"event":"withdrawn","step":"s","attempt":1}"#,
+        r#"{"event":"expired","step":"s"}"#,
+        r#"{"event":"resent","step":"s","attempt":1}"#,
+        r#"{"event":"confirmed","step":"s","attempt":1}"#,
+        r#"{"event":"committed","step":"s"}"#,
+        r#"{"event":"started","step":"s","run":"00000000-0000-7000-8000-000000000001"}"#,
+        r#"{"event":"signalled","step":"s","run":"00000000-0000-7000-8000-000000000001"}"#,
+        r#"{"event":"waiting","step":"s","patience_ms":1000}"#,
+        r#"{"event":"received","step":"s","n":7,"payload":{"a":1}}"#,
+        r#"{"event":"timed_out","step":"s"}"#,
+        r#"{"event":"finished","workflow":"w"}"#,
+        r#"{"event":"gave_up","why":"w"}"#,
+        r#"{"event":"cancelled","why":"w"}"#,
+        r#"{"event":"redriven","why":"w"}"#,
+    ];
+
+    #[test]
+    fn every_event_ever_written_is_read_and_written_the_same() {
+        for written in WRITTEN {
+            let event: Event = serde_json::from_str(written).unwrap();
+            assert_eq!(serde_json::to_string(&event).unwrap(), written);
+        }
+        // The end of a run did not always name its workflow.
+        let old: Event = serde_json::from_str(r#"{"event":"finished"}"#).unwrap();
+        assert_eq!(
+            old,
+            Event::Finished {
+                workflow: String::new()
+            }
+        );
+    }
+}

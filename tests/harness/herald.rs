@@ -2,7 +2,7 @@
 
 use std::{
     net::TcpListener,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::Mutex,
 };
 
@@ -120,6 +120,11 @@ impl Herald {
             TcpStream::connect(address).await.ok()
         })
         .await;
+    }
+
+    /// Runs a command of the program to its end.
+    pub fn command(&self, arguments: &[&str]) -> Output {
+        self.role(arguments).output().unwrap()
     }
 
     fn role(&self, arguments: &[&str]) -> Command {

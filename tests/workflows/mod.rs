@@ -1,5 +1,7 @@
 //! Deliveries from the first request to the last receipt, at the built program.
 
+mod payloads;
+
 use serde_json::json;
 
 use crate::harness::{Client, Herald, eventually};
