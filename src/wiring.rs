@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use herald_engine::{BatchLimits, Client};
 use herald_providers::{SmsClient, firetext, mmg, ses};
-use herald_workflows::{Tools, retry, tools::Hosts};
+use herald_workflows::{Tools, keep_house::DAYS_AHEAD, retry, tools::Hosts};
 use sqlx::{
     PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -40,9 +40,6 @@ pub async fn connect(url: &str, connections: u32) -> anyhow::Result<PgPool> {
         .await
         .context("cannot reach the database of DATABASE_URL")
 }
-
-/// How far ahead the engine's partitions are made: the time that may pass without a beat.
-pub const DAYS_AHEAD: u16 = 7;
 
 /// Brings the database to this version of the program, ready for today.
 pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {

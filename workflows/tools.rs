@@ -254,6 +254,14 @@ impl Tools {
         Ok(Prepared::Done { plan: (), answer: id })
     }
 
+    /// The engine's partitions for today and the days ahead. Harmless to repeat.
+    pub(crate) async fn make_partitions(&self, days_ahead: u16) -> Result<Prepared<'_, (), ()>, AttemptError> {
+        herald_engine::make_partitions(&self.pool, days_ahead)
+            .await
+            .map_err(database)?;
+        Ok(Prepared::Done { plan: (), answer: () })
+    }
+
     /// The message, if it is still to be sent.
     async fn to_send(&self, id: Uuid) -> Result<Option<ToSend>, AttemptError> {
         let message = self
