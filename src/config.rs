@@ -191,6 +191,11 @@ pub fn unknown_outcome_patience() -> anyhow::Result<Duration> {
     setting("UNKNOWN_OUTCOME_PATIENCE_SECONDS").seconds(60)
 }
 
+/// For how many days the engine remembers what has ended: journals, signals, keys.
+pub fn keep_days() -> anyhow::Result<u16> {
+    setting("ENGINE_RETENTION_DAYS").parsed(14, "a number of days from 1 to 3650", |n| (1..=3650).contains(n))
+}
+
 pub fn worker() -> anyhow::Result<herald_engine::WorkerSettings> {
     let default = herald_engine::WorkerSettings::default();
     Ok(herald_engine::WorkerSettings {

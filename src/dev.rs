@@ -171,7 +171,7 @@ fn roles(port: u16, stub_port: u16, database_url: &str, sealing_keys: &str) -> V
             &["worker", "--queues", "send-sms,send-email,research"],
             providers.to_vec(),
         ),
-        role(&["worker", "--queues", "retry,receipts"], providers.to_vec()),
+        role(&["worker", "--queues", "retry,receipts,periodic"], providers.to_vec()),
         role(&["beat"], vec![]),
     ]
 }

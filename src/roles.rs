@@ -1,9 +1,10 @@
 //! The long-running roles, as production starts them.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use anyhow::Context;
-use herald_engine::{BatchLimits, Client, Queue, Worker};
+use herald_engine::{BatchLimits, Beat, Client, Queue, Worker};
+use herald_workflows::keep_house::DAYS_AHEAD;
 use tokio::net::TcpListener;
 
 use crate::{config, shutdown, wiring};
@@ -34,23 +35,16 @@ pub async fn worker(queues: Vec<Queue>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Recurring work. Any number of beats may run.
+/// Starts what happens by the clock. Any number of beats may run.
 pub async fn beat() -> anyhow::Result<()> {
     let pool = wiring::pool().await?;
-    let mut hours = tokio::time::interval(Duration::from_secs(60 * 60));
-    tracing::info!("the beat is ready");
-    let beating = async {
-        loop {
-            hours.tick().await;
-            if let Err(error) = herald_engine::make_partitions(&pool, wiring::DAYS_AHEAD).await {
-                tracing::error!(%error, "could not make the partitions of the days ahead");
-            }
-        }
-    };
-    tokio::select! {
-        () = beating => {}
-        () = shutdown::requested() => {}
+    // Before the first hour has come, and whether or not a worker plays it.
+    if let Err(error) = herald_engine::make_partitions(&pool, DAYS_AHEAD).await {
+        tracing::error!(%error, "could not make the partitions of the days ahead");
     }
+    let beat = Beat::new(pool, herald_workflows::schedule::all())?;
+    tracing::info!("the beat is ready");
+    beat.run(shutdown::requested()).await;
     Ok(())
 }
 

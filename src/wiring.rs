@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use herald_engine::{BatchLimits, Client};
 use herald_providers::{SmsClient, firetext, mmg, ses};
-use herald_workflows::{Tools, retry, tools::Hosts};
+use herald_workflows::{Tools, keep_house::DAYS_AHEAD, retry, tools};
 use sqlx::{
     PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -41,9 +41,6 @@ pub async fn connect(url: &str, connections: u32) -> anyhow::Result<PgPool> {
         .context("cannot reach the database of DATABASE_URL")
 }
 
-/// How far ahead the engine's partitions are made: the time that may pass without a beat.
-pub const DAYS_AHEAD: u16 = 7;
-
 /// Brings the database to this version of the program, ready for today.
 pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
     herald_store::migrate(pool).await?;
@@ -69,15 +66,11 @@ pub async fn tools(pool: PgPool) -> anyhow::Result<Tools> {
     let ses = ses::Client::new(ses).await?;
     let sending = retry::sending(config::unknown_outcome_patience()?);
     let settings = config::api()?;
-    let hosts = Hosts {
+    let settings = tools::Settings {
         email_domain: settings.email_domain,
         admin_host: settings.admin_host,
-    };
-    Ok(Tools::new(
-        pool,
-        Arc::new(config::sealer()?),
-        (sms, ses),
-        hosts,
         sending,
-    ))
+        keep_days: config::keep_days()?,
+    };
+    Ok(Tools::new(pool, Arc::new(config::sealer()?), (sms, ses), settings))
 }

@@ -6,8 +6,9 @@
 //! | [`deliver_email`] | sends one email and follows it until it is settled |
 //! | [`settle_receipt`] | applies a receipt that no delivery waits for |
 //! | [`find_email`] | finds the email that a receipt of SES is about |
+//! | [`keep_house`] | prepares the engine's tables for the days ahead |
 //!
-//! [`accept`] and [`receipts`] are the ways in; [`effects`] what stories change in our tables; [`tools`] the outside
+//! [`accept`] and [`receipts`] are the ways in, [`schedule`] is what happens by the clock; [`effects`] what stories change in our tables; [`tools`] the outside
 //! world as stories see it.
 
 pub mod accept;
@@ -16,10 +17,12 @@ pub mod deliver_sms;
 mod effects;
 pub mod find_email;
 mod follow;
+pub mod keep_house;
 pub mod queues;
 pub mod receipts;
 mod research;
 pub mod retry;
+pub mod schedule;
 pub mod settle_receipt;
 pub mod tools;
 
@@ -34,4 +37,5 @@ pub fn registry(tools: Tools) -> Registry<Tools> {
         .add::<deliver_email::DeliverEmail>()
         .add::<settle_receipt::SettleReceipt>()
         .add::<find_email::FindEmail>()
+        .add::<keep_house::KeepHouse>()
 }

@@ -11,7 +11,10 @@ pub const RETRY: Queue = Queue("retry");
 /// Everything that a receipt sets going: a flood of them cannot delay sending.
 pub const RECEIPTS: Queue = Queue("receipts");
 
-pub const ALL: [Queue; 5] = [SEND_SMS, SEND_EMAIL, RESEARCH, RETRY, RECEIPTS];
+/// What the schedules start.
+pub const PERIODIC: Queue = Queue("periodic");
+
+pub const ALL: [Queue; 6] = [SEND_SMS, SEND_EMAIL, RESEARCH, RETRY, RECEIPTS, PERIODIC];
 
 /// The queue of that name.
 pub fn named(name: &str) -> Option<Queue> {

@@ -39,6 +39,20 @@ pub fn finding_email() -> RetryPolicy {
     }
 }
 
+/// Work by the clock: until the clock has started the next one, about.
+pub fn housekeeping() -> RetryPolicy {
+    RetryPolicy {
+        attempts: 60,
+        backoff: Backoff {
+            first: Duration::from_secs(1),
+            then: Duration::from_secs(60),
+            jitter: 0.2,
+        },
+        queue: queues::PERIODIC,
+        on_unknown: OnUnknown::Repeat,
+    }
+}
+
 /// Of our own database: as long as it takes to come back.
 pub fn reading() -> RetryPolicy {
     RetryPolicy {

@@ -42,14 +42,20 @@ pub struct Tools {
     messages: Reader,
     /// The policy of every send.
     pub(crate) sending: RetryPolicy,
+    /// For how many days what has ended is remembered.
+    keep_days: u16,
 }
 
-/// The names that messages show.
-pub struct Hosts {
+/// Plain values; nothing here reads the environment.
+pub struct Settings {
     /// After the @ of every sender's address.
     pub email_domain: String,
     /// Where people reach the administration pages.
     pub admin_host: String,
+    /// The policy of every send.
+    pub sending: RetryPolicy,
+    /// For how many days the engine remembers what has ended.
+    pub keep_days: u16,
 }
 
 /// What a send is going to be, journaled before it happens.
@@ -77,11 +83,12 @@ impl Tools {
         pool: PgPool,
         sealer: Arc<Sealer>,
         (sms, ses): (Vec<SmsClient>, ses::Client),
-        Hosts {
+        Settings {
             email_domain,
             admin_host,
-        }: Hosts,
-        sending: RetryPolicy,
+            sending,
+            keep_days,
+        }: Settings,
     ) -> Self {
         let (weights, messages) = (Weights::new(pool.clone()), Reader::new(pool.clone()));
         Self {
@@ -94,6 +101,7 @@ impl Tools {
             weights,
             messages,
             sending,
+            keep_days,
         }
     }
 
@@ -252,6 +260,25 @@ impl Tools {
             .next()
             .ok_or_else(|| AttemptError::again("no email has this reference yet"))?;
         Ok(Prepared::Done { plan: (), answer: id })
+    }
+
+    /// The engine's partitions for today and the days ahead. Harmless to repeat.
+    pub(crate) async fn make_partitions(&self, days_ahead: u16) -> Result<Prepared<'_, (), ()>, AttemptError> {
+        herald_engine::make_partitions(&self.pool, days_ahead)
+            .await
+            .map_err(database)?;
+        Ok(Prepared::Done { plan: (), answer: () })
+    }
+
+    /// Takes away what is remembered longer than it has to be; answers with the names of the days that went.
+    pub(crate) async fn tidy(&self) -> Result<Prepared<'_, (), Vec<String>>, AttemptError> {
+        let tidied = herald_engine::tidy(&self.pool, self.keep_days)
+            .await
+            .map_err(database)?;
+        Ok(Prepared::Done {
+            plan: (),
+            answer: tidied.partitions,
+        })
     }
 
     /// The message, if it is still to be sent.

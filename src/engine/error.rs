@@ -17,6 +17,9 @@ pub enum Error {
     /// A payload could not be turned into JSON or back.
     #[error("a payload does not fit its type: {0}")]
     Payload(#[from] serde_json::Error),
+    /// A schedule is not one: its expression does not parse, or never comes, or its name is taken.
+    #[error("the schedule {name}: {why}")]
+    Schedule { name: &'static str, why: String },
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }

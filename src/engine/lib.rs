@@ -3,9 +3,12 @@
 //! A *workflow* is a story in plain Rust; a *run* is one life of it. A run is a row ([`statements`]), its journal is
 //! append-only ([`journal`]). Workers claim due runs in batches ([`claims`]) under leases with a growing epoch
 //! ([`leases`]), play each story from the top with recorded steps replayed ([`run`], [`executor`]), and write through
-//! one [`committer`] a process, which turns many small writes into one transaction.
+//! one [`committer`] a process, which turns many small writes into one transaction. [`beat`]s start the runs of
+//! schedules ([`schedule`]), once an instant ([`calendar`]).
 
 mod batch;
+mod beat;
+mod calendar;
 mod claims;
 mod committer;
 mod control;
@@ -19,6 +22,7 @@ mod past;
 mod registry;
 mod retry;
 mod run;
+mod schedule;
 mod statements;
 mod submission;
 mod turns;
@@ -28,6 +32,8 @@ mod wake;
 mod worker;
 mod workflow;
 
+pub use beat::Beat;
+pub use calendar::Calendar;
 pub use committer::{BatchLimits, Client};
 pub use control::{ALL_QUEUES, Action, Actor, QueueChange, QueueLimits, Selection, change_queue, control};
 pub use effect::{Effect, EffectError, EffectResult};
@@ -36,6 +42,7 @@ pub use journal::{Attempted, Outcome, PastAttempt};
 pub use registry::Registry;
 pub use retry::{Backoff, OnUnknown, RetryPolicy};
 pub use run::{Prepared, Run};
+pub use schedule::{CatchUp, Schedule};
 pub use submission::{NewRun, NewSignal, Priority, Submission, Submitted};
 pub use upgrade::{WouldPark, check_upgrade};
 pub use upkeep::{Tidied, make_partitions, tidy};

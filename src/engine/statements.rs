@@ -1,5 +1,7 @@
 //! Every SQL statement of the engine, named by what it does. Times are the database's; durations go in as seconds.
 
+pub(crate) mod schedules;
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};

@@ -6,4 +6,5 @@ mod control;
 mod flow;
 mod guarantees;
 mod housekeeping;
+mod schedules;
 mod versions;
