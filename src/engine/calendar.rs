@@ -139,8 +139,8 @@ mod tests {
         let step = (now - before).num_minutes();
         let in_the_gap = (1..step).any(|skipped| shown(before + TimeDelta::minutes(skipped)));
         let again =
-            minutes(instant - TimeDelta::hours(3), instant - TimeDelta::minutes(1)).any(|past| local(past) == now);
-        (shown(now) && !again) || in_the_gap
+            || minutes(instant - TimeDelta::hours(3), instant - TimeDelta::minutes(1)).any(|past| local(past) == now);
+        (shown(now) && !again()) || in_the_gap
     }
 
     proptest! {

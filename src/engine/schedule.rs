@@ -159,6 +159,8 @@ mod tests {
     }
 
     proptest! {
+        // Each is thousands of instants.
+        #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
         fn every_instant_is_decided_once_and_by_its_policy_however_many_were_missed(
             missed in 0i64..4_500, newest in 1u32..3_000, policy in 0..3,

@@ -70,6 +70,10 @@ impl Herald {
         Process(self.role(&["worker", "--queues", "all"]).spawn().unwrap())
     }
 
+    pub fn beat(&self) -> Process {
+        Process(self.role(&["beat"]).spawn().unwrap())
+    }
+
     async fn prepare(fixture: &Value) -> Self {
         let database = database().await;
         let (base_url, stub_url) = (free_address(), free_address());

@@ -126,3 +126,19 @@ async fn receipts_that_come_twice_or_before_our_commit_count_once() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_beat_starts_the_housekeeping_that_was_missed_and_a_worker_does_it() {
+    let herald = Herald::start_all().await;
+    let missed = "insert into engine.schedule values ('housekeeping', now() - interval '3 hours')";
+    sqlx::query(missed).execute(&*herald.database).await.unwrap();
+    let _beats = [herald.beat(), herald.beat()];
+    let done =
+        "select count(*) from engine.firing f join engine.journal j using (run_id), jsonb_array_elements(events) e
+         where f.schedule = 'housekeeping' and f.outcome = 'fired' and e ->> 'event' = 'finished'";
+    eventually("the house is kept", || async {
+        let done: i64 = sqlx::query_scalar(done).fetch_one(&*herald.database).await.unwrap();
+        (done == 1).then_some(())
+    })
+    .await;
+}
