@@ -22,13 +22,14 @@ pub struct Tidied {
     /// Rows that stood in no day's partition.
     pub strays: u64,
     pub keys: u64,
+    pub firings: u64,
 }
 
 /// Rows in one transaction.
 const BATCH: i64 = 5_000;
 
-/// Forgets what began more than `keep_days` days ago and has ended: whole days of the journal and of signals, and keys of
-/// starts. A day in which a run began that still lives is kept.
+/// Forgets what began more than `keep_days` days ago and has ended: whole days of the journal and of signals, keys of
+/// starts, and firings of schedules. A day in which a run began that still lives is kept.
 ///
 /// # Errors
 /// Any error of the database.
@@ -39,6 +40,7 @@ pub async fn tidy(pool: &PgPool, keep_days: u16) -> sqlx::Result<Tidied> {
         tidied.partitions.push(partition);
     }
     let age = Duration::from_secs(u64::from(keep_days) * 24 * 60 * 60);
+    tidied.firings = statements::schedules::delete_firings(conn, age).await?;
     tidied.strays = statements::delete_strays(conn, keep_days.into()).await?;
     loop {
         let deleted = statements::delete_keys(conn, age, BATCH).await?;

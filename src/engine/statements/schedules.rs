@@ -1,5 +1,7 @@
 //! What is decided about the instants of schedules.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -63,4 +65,15 @@ pub(crate) async fn decided(conn: &mut PgConnection, name: &str, until: DateTime
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Forgets firings that were planned longer ago than this; what was decided stays decided.
+pub(crate) async fn delete_firings(conn: &mut PgConnection, age: Duration) -> sqlx::Result<u64> {
+    let deleted = sqlx::query!(
+        "delete from engine.firing where planned_at < now() - $1::float8 * interval '1 second'",
+        age.as_secs_f64(),
+    )
+    .execute(conn)
+    .await?;
+    Ok(deleted.rows_affected())
 }
