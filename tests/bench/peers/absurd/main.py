@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import lines
 from absurd_sdk import AsyncAbsurd
@@ -14,7 +15,7 @@ QUEUE = "bench"
 def prepare(url):
     environment = {**os.environ, "ABSURD_DATABASE_URL": url}
     for arguments in (["init"], ["create-queue", QUEUE]):
-        subprocess.run([sys.executable, "-m", "absurdctl", *arguments], env=environment, check=True)
+        subprocess.run([Path(sys.executable).with_name("absurdctl"), *arguments], env=environment, check=True)
 
 
 async def fill(url, work, runs):

@@ -1,6 +1,7 @@
 """DBOS Transact with asynchronous workflows on a queue."""
 
 import asyncio
+import contextvars
 import os
 import sys
 
@@ -24,7 +25,8 @@ async def nothing():
 
 @DBOS.step()
 async def ask(workflow_id):
-    task = asyncio.create_task(answer(workflow_id))
+    # Without the workflow's context: in it, sending would be a step of the workflow.
+    task = asyncio.create_task(answer(workflow_id), context=contextvars.Context())
     answering.add(task)
     task.add_done_callback(answering.discard)
 

@@ -14,7 +14,8 @@ const say = (...words) => process.stdout.write(words.join(' ') + '\n')
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 
 async function connect (url, max) {
-  const boss = new PgBoss({ connectionString: url, max, useListenNotify: true })
+  // Under overload a job waits for a connection longer than the 10 s after which it would fail.
+  const boss = new PgBoss({ connectionString: url, max, useListenNotify: true, connectionTimeoutMillis: 120_000 })
   boss.on('error', (error) => console.error(error))
   await boss.start()
   return boss
@@ -84,6 +85,7 @@ main(process.argv.slice(2)).then(
   () => process.exit(0),
   (error) => {
     console.error(error.stack)
+    console.error(error.message)
     process.exit(1)
   }
 )

@@ -53,7 +53,7 @@ pub async fn measure(
     let url = databases.copy(peer, trial.base).await?;
     let (enqueued, processes, concurrency) = match trial.load {
         Load::BurnDown { processes, concurrency } => (settings.runs.min(peer.runs_at_most), processes, concurrency),
-        Load::Stories => (STORIES, 1, AT_ONCE),
+        Load::Stories => (STORIES.min(peer.runs_at_most), 1, AT_ONCE),
         Load::Offered { .. } => (0, 1, AT_ONCE),
     };
     let work = trial.load.work();

@@ -34,7 +34,7 @@ pub struct Trial {
 pub type Results = HashMap<Trial, Vec<Result<Figures, String>>>;
 
 pub async fn run(settings: &Settings) -> anyhow::Result<()> {
-    let mut report = report::Report::new(settings);
+    let mut report = report::Report::new();
     let Postgres {
         tcp_url,
         server: _server,
@@ -57,8 +57,11 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
             report::progress(round, trial, &figures);
             results.entry(*trial).or_default().push(figures);
         }
+        // What is known so far, in case that the rest is not waited for.
+        report.keep(settings, &results, round)?;
     }
-    report.results(settings, &results)
+    report.print();
+    Ok(())
 }
 
 /// Each trial once, though several loads want it; those with the same load follow each other.

@@ -8,7 +8,8 @@ use super::{Results, Settings, Trial, databases::Base, databases::Databases, loa
 use crate::{machine, peers::Contestant};
 
 pub struct Report {
-    text: String,
+    conditions: String,
+    tables: String,
 }
 
 /// What the others are compared with.
@@ -18,19 +19,21 @@ const HEAD: &str = "| engine | runs | runs/s | × herald | p50 ms | p95 ms | p99
 |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|";
 
 impl Report {
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new() -> Self {
         let (cores, load) = machine();
-        let text = format!(
+        let conditions = format!(
             "# Herald's engine and its peers\n\n\
              Made by `cargo run --release -- peers` in `tests/bench` on {}; not to be edited.\n\n\
              - {cores} cores, shared by producers, workers and Postgres; load average before: {load}\n\
-             - medians of {} rounds, the engines taking turns within each; ratios above 1 are more runs a second than Herald's\n\
+             - medians, the engines taking turns within each round; ratios above 1 are more runs a second than Herald's\n\
              - every trial on a fresh copy of the engine's own database in one cluster, after `vacuum analyze` and `checkpoint`\n\
              - commits, WAL and row versions are Postgres' own counts, from the workers' start to their end, theirs while idle included\n",
             chrono::Utc::now().format("%Y-%m-%d %H:%M UTC"),
-            settings.rounds,
         );
-        Self { text }
+        Self {
+            conditions,
+            tables: String::new(),
+        }
     }
 
     pub async fn conditions(&mut self, databases: &Databases, peers: &[&'static Contestant]) -> anyhow::Result<()> {
@@ -45,18 +48,29 @@ impl Report {
             settings.push(format!("{name} {}", databases.setting(name).await?));
         }
         let version = databases.setting("server_version").await?;
-        writeln!(self.text, "- Postgres {version}: {}", settings.join(", "))?;
+        writeln!(self.conditions, "- Postgres {version}: {}", settings.join(", "))?;
         for peer in peers {
-            writeln!(self.text, "- {} {}: {}", peer.name, peer.version()?, peer.settings)?;
+            writeln!(
+                self.conditions,
+                "- {} {}: {}",
+                peer.name,
+                peer.version()?,
+                peer.settings
+            )?;
         }
-        println!("{}", self.text);
+        println!("{}", self.conditions);
         Ok(())
     }
 
-    pub fn results(mut self, settings: &Settings, results: &Results) -> anyhow::Result<()> {
-        let conditions = self.text.len();
+    /// Makes the tables of the rounds so far.
+    pub fn keep(&mut self, settings: &Settings, results: &Results, rounds: usize) -> anyhow::Result<()> {
+        self.tables = format!(
+            "- {rounds} of {} rounds; load average after the last: {}\n",
+            settings.rounds,
+            machine().1
+        );
         for letter in settings.loads.chars() {
-            writeln!(self.text, "\n## ({letter}) {}", title(letter))?;
+            writeln!(self.tables, "\n## ({letter}) {}", title(letter))?;
             for (load, base) in loads(letter) {
                 self.table(settings, results, letter, load, base)?;
             }
@@ -67,15 +81,19 @@ impl Report {
                 .map(|peer| peer.name)
                 .collect();
             if !absent.is_empty() {
-                writeln!(self.text, "\nNot in this load: {}.", absent.join(", "))?;
+                writeln!(self.tables, "\nNot in this load: {}.", absent.join(", "))?;
             }
         }
-        println!("{}", &self.text[conditions..]);
         if settings.whole {
             let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("RESULTS.md");
-            std::fs::write(&file, &self.text).with_context(|| format!("writing {}", file.display()))?;
+            let text = format!("{}{}", self.conditions, self.tables);
+            std::fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
         }
         Ok(())
+    }
+
+    pub fn print(&self) {
+        println!("{}", self.tables);
     }
 
     fn table(
@@ -86,7 +104,7 @@ impl Report {
         load: Load,
         base: Base,
     ) -> anyhow::Result<()> {
-        writeln!(self.text, "\n{}\n\n{HEAD}", subtitle(load, base))?;
+        writeln!(self.tables, "\n{}\n\n{HEAD}", subtitle(load, base))?;
         let trial = |peer, base| Trial { peer, base, load };
         // A full database is compared with the same engine's empty one.
         let measure = results
@@ -106,13 +124,13 @@ impl Report {
                         runs, rate, used, dead, ..
                     } = figures;
                     writeln!(
-                        self.text,
+                        self.tables,
                         "| {} | {runs} | {rate:.0} | {ratio} | {p50} | {p95} | {p99} | {:.3} | {:.0} | {:.2} | {dead} |",
                         peer.name, used.commits, used.wal, used.versions,
                     )?;
                 }
                 Err(error) => writeln!(
-                    self.text,
+                    self.tables,
                     "| {} | failed: {} |||||||||||",
                     peer.name,
                     error.replace('|', "/")

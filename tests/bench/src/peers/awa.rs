@@ -18,7 +18,8 @@ pub const AWA: Contestant = Contestant {
                       + (select count(*) from awa.done_entries)
                       + coalesce((select sum(pruned_completed_count) from awa.queue_terminal_rollups), 0) < {runs}",
     settings: "queue storage, no deadline (receipts instead of leases), poll 50 ms beside notifications, claims of 512; \
-               insert by COPY of 1000",
+               4 shards; \
+               insert by COPY of 1000, a job alone by the storage's batch insert",
 };
 
 const QUEUE: &str = "bench";
@@ -33,7 +34,12 @@ impl Peer for Awa {
         let peer = Self::connect(url, 2).await?;
         aside(move || async move {
             awa::migrations::run(&peer.pool).await?;
-            Ok(peer.storage.install(&peer.pool).await?)
+            peer.storage.install(&peer.pool).await?;
+            sqlx08::query("insert into awa.queue_meta (queue, enqueue_shards) values ($1, 4)")
+                .bind(QUEUE)
+                .execute(&peer.pool)
+                .await?;
+            anyhow::Ok(())
         })
         .await?
     }
@@ -51,7 +57,7 @@ impl Peer for Awa {
         ensure!(work == Work::Jobs, "it has jobs only");
         for first in (0..runs).step_by(AT_ONCE) {
             let jobs = (first..runs.min(first + AT_ONCE))
-                .map(|_| idle_job())
+                .map(|_| params(0))
                 .collect::<anyhow::Result<Vec<_>>>()?;
             self.storage.enqueue_params_copy(&self.pool, &jobs).await?;
         }
@@ -59,7 +65,9 @@ impl Peer for Awa {
     }
 
     async fn enqueue(&self, offered_at: i64) -> anyhow::Result<()> {
-        awa::insert_with(&self.pool, &Job { offered_at }, opts()).await?;
+        self.storage
+            .enqueue_params_batch(&self.pool, &[params(offered_at)?])
+            .await?;
         Ok(())
     }
 
@@ -87,18 +95,15 @@ struct Job {
     offered_at: i64,
 }
 
-fn idle_job() -> anyhow::Result<InsertParams> {
-    let job = Job { offered_at: 0 };
-    Ok(InsertParams {
-        kind: Job::kind().to_owned(),
-        args: job.to_args()?,
-        opts: opts(),
-    })
-}
-
-fn opts() -> InsertOpts {
-    InsertOpts {
+fn params(offered_at: i64) -> anyhow::Result<InsertParams> {
+    let opts = InsertOpts {
         queue: QUEUE.to_owned(),
         ..InsertOpts::default()
-    }
+    };
+    let args = Job { offered_at }.to_args()?;
+    Ok(InsertParams {
+        kind: Job::kind().to_owned(),
+        args,
+        opts,
+    })
 }

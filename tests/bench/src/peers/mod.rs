@@ -74,7 +74,7 @@ pub struct Contestant {
     pub program: Program,
     /// The loads that it takes part in.
     pub loads: &'static str,
-    /// Of the burn-down, so that a slow one ends in a minute.
+    /// Of those enqueued before the workers start, so that a slow one ends within a minute.
     pub runs_at_most: usize,
     /// SQL: whether there is any run that is not over, of those that these loads enqueue; `{runs}` stands for how many
     /// there are.
