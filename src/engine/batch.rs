@@ -77,6 +77,10 @@ impl<'a> Batch<'a> {
 
     /// Checkpoints that are in the journal already were committed by an earlier try: they are answered as done.
     async fn drop_written(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
+        #[cfg(feature = "simulation")]
+        if crate::simulation::sabotage().repetition {
+            return Ok(());
+        }
         let checkpoints: Vec<&Checkpoint> = self.checkpoints().map(|(_, checkpoint)| checkpoint).collect();
         let runs: Vec<Uuid> = checkpoints.iter().map(|checkpoint| checkpoint.run).collect();
         let seqs: Vec<i32> = checkpoints.iter().map(|checkpoint| checkpoint.seq).collect();
@@ -106,6 +110,8 @@ impl<'a> Batch<'a> {
                 .locked
                 .get(&checkpoint.run)
                 .is_some_and(|run| run.epoch == checkpoint.epoch && run.state == "running");
+            #[cfg(feature = "simulation")]
+            let held = held || (crate::simulation::sabotage().fence && self.locked.contains_key(&checkpoint.run));
             if self.live[i] && !held {
                 self.live[i] = false;
                 self.answers[i] = Err(Error::LeaseLost);

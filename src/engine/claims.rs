@@ -164,7 +164,7 @@ async fn give_back(pool: PgPool, mut claimed: mpsc::Receiver<Claimed>, ended: to
     release(&pool, &unbegun).await;
 }
 
-async fn release(pool: &PgPool, runs: &[Claimed]) {
+pub(crate) async fn release(pool: &PgPool, runs: &[Claimed]) {
     if runs.is_empty() {
         return;
     }
@@ -193,7 +193,7 @@ impl Claimer {
             while let Ok(more) = permits.clone().try_acquire_many_owned(least) {
                 room.merge(more);
             }
-            match self.claim(room.num_permits()).await {
+            match self.claim(room.num_permits(), Instant::now()).await {
                 Ok(rows) if !rows.is_empty() => {
                     idle = Duration::ZERO;
                     if !self.hand_over(rows, &mut room, &sender).await {
@@ -213,9 +213,8 @@ impl Claimer {
         }
     }
 
-    /// Claims, and reads the journals of the runs that have one.
-    async fn claim(&self, limit: usize) -> Result<Vec<Claimable>, sqlx::Error> {
-        let since = Instant::now();
+    /// Claims, and reads the journals of the runs that have one. The leases count from `since`.
+    pub(crate) async fn claim(&self, limit: usize, since: Instant) -> Result<Vec<Claimable>, sqlx::Error> {
         let conn = &mut *self.pool.acquire().await?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = sql::claim(conn, self.queue.0, self.owner, self.leases.length(), limit).await?;
@@ -267,10 +266,10 @@ impl Claimer {
     }
 }
 
-struct Claimable {
-    row: ClaimedRow,
-    past: Result<(Replay, Vec<SignalRow>), serde_json::Error>,
-    lease: Lease,
+pub(crate) struct Claimable {
+    pub row: ClaimedRow,
+    pub past: Result<(Replay, Vec<SignalRow>), serde_json::Error>,
+    pub lease: Lease,
 }
 
 async fn read_past(conn: &mut sqlx::PgConnection, begun: &[Uuid], runs: &mut [Claimable]) -> sqlx::Result<()> {

@@ -16,6 +16,8 @@ mod leases;
 mod registry;
 mod retry;
 mod run;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod statements;
 mod submission;
 mod upkeep;

@@ -204,8 +204,8 @@ pub(crate) async fn insert_runs(conn: &mut PgConnection, runs: &[&NewRun]) -> sq
     let delays: Vec<f64> = runs.iter().map(|run| run.after.as_secs_f64()).collect();
     let inputs: Vec<Value> = runs.iter().map(|run| run.input.clone()).collect();
     sqlx::query!(
-        "insert into engine.run (id, workflow, queue, state, due_at, input)
-         select id, workflow, queue, 'ready', now() + delay * interval '1 second', input
+        "insert into engine.run (id, workflow, queue, state, due_at, input, created_at)
+         select id, workflow, queue, 'ready', now() + delay * interval '1 second', input, now()
          from unnest($1::uuid[], $2::text[], $3::text[], $4::float8[], $5::jsonb[])
               as new (id, workflow, queue, delay, input)
          on conflict (id) do nothing",
@@ -226,8 +226,8 @@ pub(crate) async fn insert_signals(conn: &mut PgConnection, signals: &[&NewSigna
     let keys: Vec<String> = signals.iter().map(|signal| signal.key.clone()).collect();
     let payloads: Vec<Value> = signals.iter().map(|signal| signal.payload.clone()).collect();
     sqlx::query!(
-        "insert into engine.signal (run_id, name, key, payload)
-         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[])
+        "insert into engine.signal (run_id, name, key, payload, at)
+         select *, now() from unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[])
          on conflict do nothing",
         &runs,
         &names,
@@ -247,8 +247,8 @@ pub(crate) async fn insert_journal(
     events: &[Value],
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "insert into engine.journal (run_id, seq, epoch, events)
-         select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::jsonb[])",
+        "insert into engine.journal (run_id, seq, epoch, events, at)
+         select *, now() from unnest($1::uuid[], $2::int[], $3::bigint[], $4::jsonb[])",
         runs,
         seqs,
         epochs,

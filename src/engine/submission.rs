@@ -70,7 +70,7 @@ impl NewRun {
     /// [`Error::Payload`] when the input does not serialize.
     pub fn of<W: Workflow>(workflow: &W) -> Result<Self, Error> {
         Ok(Self {
-            id: Uuid::now_v7(),
+            id: fresh_id(),
             workflow: W::NAME,
             queue: W::QUEUE,
             input: serde_json::to_value(workflow)?,
@@ -101,6 +101,14 @@ impl NewRun {
         self.key = Some(key.into());
         self
     }
+}
+
+fn fresh_id() -> Uuid {
+    #[cfg(feature = "simulation")]
+    if let Some(id) = crate::simulation::fresh_id() {
+        return id;
+    }
+    Uuid::now_v7()
 }
 
 /// A signal to be sent.

@@ -132,7 +132,7 @@ impl Run {
                     attempt,
                     plan: recorded.clone(),
                 });
-                self.write(Then::Continue).await?;
+                self.write_intent().await?;
                 history.past.push(PastAttempt {
                     attempt,
                     plan: recorded,
@@ -173,6 +173,15 @@ impl Run {
                 }
             }
         }
+    }
+
+    /// From here on the attempt may have had its effect.
+    async fn write_intent(&mut self) -> Result<(), Error> {
+        #[cfg(feature = "simulation")]
+        if crate::simulation::sabotage().intent {
+            return Ok(());
+        }
+        self.write(Then::Continue).await.map(drop)
     }
 
     /// Records an attempt that had no effect, and parks the run until the next one is due.
