@@ -138,7 +138,10 @@ impl Leases {
     pub(crate) fn give_up(&self, now: Instant) {
         let age = self.length.mul_f64(0.8);
         let held = self.lock();
-        for lease in held.values().filter(|lease| now.saturating_duration_since(lease.since) >= age) {
+        for lease in held
+            .values()
+            .filter(|lease| now.saturating_duration_since(lease.since) >= age)
+        {
             lease.lost.cancel();
         }
     }

@@ -3,3 +3,4 @@
 mod toy;
 
 mod guarantees;
+mod simulation;
