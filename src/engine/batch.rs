@@ -28,7 +28,7 @@ type Answer = Result<Submitted, Error>;
 pub(crate) async fn write(pool: &PgPool, items: &[Item], trial: Trial) -> Result<Vec<Answer>, EffectError> {
     let mut transaction = pool.begin().await?;
     let conn = &mut *transaction;
-    let mut batch = Batch::lock(conn, items).await?;
+    let mut batch = Batch::lock(conn, items, trial).await?;
     if trial == Trial::Repeated {
         batch.drop_written(conn).await?;
     }
@@ -45,6 +45,7 @@ pub(crate) async fn write(pool: &PgPool, items: &[Item], trial: Trial) -> Result
 
 struct Batch<'a> {
     items: &'a [Item],
+    trial: Trial,
     /// Which items are still to be written.
     live: Vec<bool>,
     answers: Vec<Answer>,
@@ -54,7 +55,7 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    async fn lock(conn: &mut PgConnection, items: &'a [Item]) -> sqlx::Result<Self> {
+    async fn lock(conn: &mut PgConnection, items: &'a [Item], trial: Trial) -> sqlx::Result<Self> {
         let checkpoints = items.iter().filter_map(|item| item.submission.checkpoint.as_ref());
         let signals = items.iter().flat_map(|item| &item.submission.signals);
         let ids: Vec<Uuid> = checkpoints
@@ -68,6 +69,7 @@ impl<'a> Batch<'a> {
         };
         Ok(Self {
             items,
+            trial,
             live: vec![true; items.len()],
             answers: items.iter().map(|_| Ok(Submitted::default())).collect(),
             locked: locked.into_iter().map(|run| (run.id, run)).collect(),
@@ -163,6 +165,13 @@ impl<'a> Batch<'a> {
     }
 
     async fn insert_runs(&mut self, conn: &mut PgConnection, runs: &[&NewRun]) -> sqlx::Result<()> {
+        let mut runs = runs.to_vec();
+        if self.trial == Trial::Repeated && !runs.is_empty() {
+            // What an earlier try started may have been played to its end since then; its journal tells.
+            let ids: Vec<Uuid> = runs.iter().map(|run| run.id).collect();
+            let begun = sql::have_journals(conn, &ids).await?;
+            runs.retain(|run| !begun.contains(&run.id));
+        }
         if runs.is_empty() {
             return Ok(());
         }
@@ -171,7 +180,7 @@ impl<'a> Batch<'a> {
                 .filter(|run| run.after.is_zero())
                 .map(|run| run.queue.0.to_owned()),
         );
-        sql::insert_runs(conn, runs).await
+        sql::insert_runs(conn, &runs).await
     }
 
     /// Wakes the runs that wait for the signals. A run's row is locked before its signal is written, so a run that

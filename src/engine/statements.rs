@@ -174,6 +174,17 @@ pub(crate) async fn already_written(
     .await
 }
 
+/// Of these runs, those that have a journal: a run's row goes when it ends, its journal stays.
+pub(crate) async fn have_journals(conn: &mut PgConnection, runs: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        r#"select run_id as "run_id!" from unnest($1::uuid[]) as new (run_id)
+           where exists (select from engine.journal j where j.run_id = new.run_id)"#,
+        runs,
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// Takes the keys of runs that are to be started once; returns the runs that got theirs, or had it before.
 pub(crate) async fn take_keys(
     conn: &mut PgConnection,
