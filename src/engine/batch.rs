@@ -83,21 +83,19 @@ impl<'a> Batch<'a> {
         if crate::simulation::sabotage().repetition {
             return Ok(());
         }
-        let checkpoints: Vec<&Checkpoint> = self.checkpoints().map(|(_, checkpoint)| checkpoint).collect();
-        let runs: Vec<Uuid> = checkpoints.iter().map(|checkpoint| checkpoint.run).collect();
-        let seqs: Vec<i32> = checkpoints.iter().map(|checkpoint| checkpoint.seq).collect();
-        let epochs: Vec<i64> = checkpoints.iter().map(|checkpoint| checkpoint.epoch).collect();
-        let written: HashSet<Uuid> = sql::already_written(conn, &runs, &seqs, &epochs)
+        let checkpoints: Vec<(usize, &Checkpoint)> = self.checkpoints().collect();
+        let runs: Vec<Uuid> = checkpoints.iter().map(|(_, checkpoint)| checkpoint.run).collect();
+        let seqs: Vec<i32> = checkpoints.iter().map(|(_, checkpoint)| checkpoint.seq).collect();
+        let epochs: Vec<i64> = checkpoints.iter().map(|(_, checkpoint)| checkpoint.epoch).collect();
+        let written: HashSet<(Uuid, i64)> = sql::already_written(conn, &runs, &seqs, &epochs)
             .await?
             .into_iter()
             .collect();
-        let done: Vec<usize> = self
-            .checkpoints()
-            .filter(|(_, checkpoint)| written.contains(&checkpoint.run))
-            .map(|(i, _)| i)
-            .collect();
-        for i in done {
-            self.live[i] = false;
+        // With its epoch: a process that lost a run and got it back may bring both lives of it in one batch.
+        for (i, checkpoint) in checkpoints {
+            if written.contains(&(checkpoint.run, checkpoint.epoch)) {
+                self.live[i] = false;
+            }
         }
         Ok(())
     }

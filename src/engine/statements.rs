@@ -161,9 +161,9 @@ pub(crate) async fn already_written(
     runs: &[Uuid],
     seqs: &[i32],
     epochs: &[i64],
-) -> sqlx::Result<Vec<Uuid>> {
-    sqlx::query_scalar!(
-        "select j.run_id
+) -> sqlx::Result<Vec<(Uuid, i64)>> {
+    let rows = sqlx::query!(
+        "select j.run_id, j.epoch
          from unnest($1::uuid[], $2::int[], $3::bigint[]) as mine (run_id, seq, epoch)
          join engine.journal j using (run_id, seq, epoch)",
         runs,
@@ -171,7 +171,8 @@ pub(crate) async fn already_written(
         epochs,
     )
     .fetch_all(conn)
-    .await
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.run_id, row.epoch)).collect())
 }
 
 /// Of these runs, those that have a journal: a run's row goes when it ends, its journal stays.
