@@ -63,14 +63,15 @@ impl Leases {
     /// Notes a lease taken by a claim that was sent at `since`.
     pub fn hold(&self, run: Uuid, epoch: i64, since: Instant) -> Lease {
         let lost = CancellationToken::new();
-        self.lock().insert(
-            run,
-            Held {
-                epoch,
-                since,
-                lost: lost.clone(),
-            },
-        );
+        let held = Held {
+            epoch,
+            since,
+            lost: lost.clone(),
+        };
+        // It was lost without notice, and is back: its old life here must not go on beside the new one.
+        if let Some(former) = self.lock().insert(run, held) {
+            former.lost.cancel();
+        }
         Lease {
             run,
             epoch,

@@ -140,6 +140,9 @@ fn thousands_of_seeds_keep_every_promise() {
                 }
                 let Played { complaints, trace } = stage.play(seed, Sabotage::default()).await;
                 let trace = trace.join("\n");
+                if count == 1 {
+                    println!("{trace}");
+                }
                 assert!(
                     complaints.is_empty(),
                     "{trace}\n{complaints:#?}\nseed {seed}; again with HERALD_SIM_SEED={seed}"

@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::story::{Answer, Ending, Outside, Play, QUEUES};
+use super::story::{Act, Answer, Ending, Outside, Play, QUEUES};
 
 /// The first moment of virtual time, in microseconds.
 const DAWN: i64 = 1_577_836_800_000_000;
@@ -63,6 +63,8 @@ pub struct Sent {
     pub run: Uuid,
     pub key: String,
     pub payload: u64,
+    /// The run that is to be started if the other is no more.
+    pub otherwise: Option<(Uuid, Play)>,
     reply: Reply,
     pub accepted: bool,
 }
@@ -309,12 +311,21 @@ impl Chaos {
         let payload = self.rng.random_range(1..1_000_000);
         let name = self.name(run);
         self.tell(format!("signal {key} to {name}: {payload}"));
-        let signal = NewSignal::to(run, &key, &Answer(payload)).unwrap();
+        let mut signal = NewSignal::to(run, &key, &Answer(payload)).unwrap();
+        let mut otherwise = None;
+        if self.rng.random_bool(0.3) {
+            let play = Play { acts: vec![Act::Note] };
+            let new = NewRun::of(&play).unwrap();
+            let id = simulation::fresh_id().unwrap();
+            signal = signal.or_start(new.with_id(id));
+            otherwise = Some((id, play));
+        }
         let reply = self.door.submit(Submission::new().signal(signal));
         self.sent.push(Sent {
             run,
             key,
             payload,
+            otherwise,
             reply,
             accepted: false,
         });

@@ -8,7 +8,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
-    chaos::Chaos,
+    chaos::{Chaos, Sent},
     story::{Act, Attempt, Play, STEPS, Unknown},
 };
 
@@ -27,7 +27,9 @@ pub enum Promise {
     Journal,
     /// A note that is on record is there once, and no other.
     EffectOnce,
-    /// No call without an intent, no second call without a decision on record.
+    /// No call is made before its intent is on record.
+    Intent,
+    /// No second call without a decision on record.
     NotBlindlyTwice,
     /// Attempts stay within their policy and their times.
     WithinPolicy,
@@ -45,6 +47,7 @@ struct Recorded {
     event: Value,
 }
 
+#[derive(Clone)]
 struct SignalThere {
     key: String,
     n: i64,
@@ -69,13 +72,15 @@ impl<'a> Oracle<'a> {
         let mut oracle = Self::read(chaos, names).await;
         oracle.find_plays();
         oracle.runs_end();
-        for (run, journal) in &std::mem::take(&mut oracle.journals) {
+        let journals = std::mem::take(&mut oracle.journals);
+        for (run, journal) in &journals {
             oracle.journal_is_whole(*run, journal);
             oracle.effects_happen_once(*run, journal);
             oracle.waits_are_long_enough(*run, journal);
             oracle.signals_are_received_once(*run, journal);
             oracle.calls_are_decided(*run, journal);
         }
+        oracle.journals = journals;
         oracle.nothing_happens_without_a_record();
         oracle.accepted_signals_are_kept();
         oracle.complaints
@@ -158,6 +163,11 @@ impl<'a> Oracle<'a> {
         for started in &self.chaos.started {
             if started.accepted || self.journals.contains_key(&started.run) {
                 self.plays.insert(started.run, started.play.clone());
+            }
+        }
+        for (run, play) in self.chaos.sent.iter().filter_map(|sent| sent.otherwise.as_ref()) {
+            if self.journals.contains_key(run) {
+                self.plays.insert(*run, play.clone());
             }
         }
         let mut children = Vec::new();
@@ -302,12 +312,30 @@ impl<'a> Oracle<'a> {
     }
 
     fn accepted_signals_are_kept(&mut self) {
-        let sent = self.chaos.sent.iter().filter(|sent| sent.accepted);
+        let otherwise = |sent: &&Sent| {
+            sent.otherwise
+                .as_ref()
+                .is_some_and(|(run, _)| self.journals.contains_key(run))
+        };
+        let sent = self.chaos.sent.iter().filter(|sent| sent.accepted && !otherwise(sent));
         let mut wanted: HashSet<(Uuid, String)> = sent.map(|sent| (sent.run, sent.key.clone())).collect();
         for (run, journal) in &self.journals {
             for told in journal.iter().filter(|r| r.is("signalled")) {
                 let peer = told.event["run"].as_str().unwrap().parse().unwrap();
                 wanted.insert((peer, format!("{run} {}", told.step())));
+            }
+        }
+        for (run, signals) in self.signals.clone() {
+            for signal in signals {
+                let sent = |sent: &&Sent| sent.run == run && sent.key == signal.key;
+                let mut sent = self.chaos.sent.iter().filter(sent).peekable();
+                if sent.peek().is_some() && !sent.any(|sent| signal.payload == sent.payload) {
+                    self.complain(
+                        Promise::Signal,
+                        run,
+                        &format!("signal {} is not as it was sent", signal.key),
+                    );
+                }
             }
         }
         for (run, key) in wanted {
@@ -345,7 +373,7 @@ impl<'a> Oracle<'a> {
             };
             if before(call.op, "intent", attempt).is_none() {
                 self.complain(
-                    Promise::NotBlindlyTwice,
+                    Promise::Intent,
                     run,
                     &format!("{step} {attempt} was made without an intent"),
                 );
