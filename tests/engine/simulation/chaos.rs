@@ -14,6 +14,9 @@ use uuid::Uuid;
 
 use super::story::{Act, Answer, Ending, Outside, Play, QUEUES};
 
+mod calm;
+mod clock;
+
 /// The first moment of virtual time, in microseconds.
 const DAWN: i64 = 1_577_836_800_000_000;
 const LEASE: Duration = Duration::from_secs(10);
@@ -370,117 +373,12 @@ impl Chaos {
         self.tell(format!("p{died} dies, p{name} is born"));
     }
 
-    /// The database's clock steps: back a little, or forward an hour.
-    fn set_clock(&mut self) {
-        let step = if self.back > 0 && self.rng.random_bool(0.7) {
-            -self.rng.random_range(1..=self.back)
-        } else {
-            self.rng.random_range(1..3_600_000_000)
-        };
-        self.went_back += (-step).max(0);
-        self.astray += step;
-        self.tell(format!("the clock steps by {step} us"));
-    }
-
-    /// Everybody wakes, finishes what they were at and dies; then one healthy process goes on until nothing is due.
-    async fn calm(&mut self) -> bool {
-        self.tell("calm".to_owned());
-        self.outside.lock().whims = false;
-        for which in 0..self.processes.len() {
-            self.processes[which].process.give_up(self.passed);
-            self.settle(which).await;
-        }
-        self.processes.clear();
-        self.open_process(1_000);
-        self.door.form_batch(usize::MAX);
-        while self.door.batches() > 0 {
-            self.tick().await;
-            self.door.write(0, Fate::Answered).await;
-        }
-        self.read_replies();
-        for _ in 0..200 {
-            for queue in QUEUES {
-                self.tick().await;
-                let process = &mut self.processes[0].process;
-                let claimed = process.claim(queue, self.passed, |_| true).await.unwrap();
-                let op = self.op;
-                self.claimed
-                    .extend(claimed.into_iter().map(|(run, epoch, _)| Claim { run, epoch, op }));
-            }
-            self.settle(0).await;
-            let Some(length) = self.until_due().await else {
-                return true;
-            };
-            self.pass(length);
-        }
-        false
-    }
-
-    /// Goes on with all runs of a process, with a good world, until it holds none or is at a loss.
-    async fn settle(&mut self, which: usize) {
-        for _ in 0..100 {
-            self.note_moment();
-            let process = &mut self.processes[which].process;
-            for run in (0..process.held().len()).rev() {
-                process.poll(run);
-            }
-            let mut inside = self.outside.lock();
-            let open = std::mem::take(&mut inside.open);
-            drop(inside);
-            let answered = open.len();
-            for (_, call) in open {
-                let _ = call.send(Ending::Yes);
-            }
-            let process = &mut self.processes[which].process;
-            process.form_batch(usize::MAX);
-            if process.batches() == 0 && answered == 0 {
-                return;
-            }
-            while self.processes[which].process.batches() > 0 {
-                self.tick().await;
-                self.processes[which].process.write(0, Fate::Answered).await;
-            }
-        }
-    }
-
     /// One of the processes that are not paused.
     fn awake(&mut self, fit: impl Fn(&Process) -> bool) -> Option<usize> {
         let awake: Vec<usize> = (0..self.processes.len())
             .filter(|which| !self.processes[*which].paused && fit(&self.processes[*which].process))
             .collect();
         awake.choose(&mut self.rng).copied()
-    }
-
-    fn pass(&mut self, length: Duration) {
-        self.passed += length;
-    }
-
-    /// The database's clock, in microseconds.
-    fn clock(&self) -> i64 {
-        DAWN + i64::try_from(self.passed.as_micros()).unwrap() + self.astray
-    }
-
-    /// Nothing happens at the same moment as something else.
-    fn note_moment(&mut self) {
-        self.op += 1;
-        self.pass(Duration::from_micros(1));
-        let clock = self.clock();
-        let mut inside = self.outside.lock();
-        inside.op = self.op;
-        inside.latest = inside.latest.max(clock);
-        simulation::set_id_time((DAWN.unsigned_abs() + u64::try_from(self.passed.as_micros()).unwrap()) / 1_000);
-    }
-
-    /// The next operation on the database happens now.
-    async fn tick(&mut self) {
-        self.note_moment();
-        let clock = DateTime::from_timestamp_micros(self.clock()).unwrap();
-        sqlx::query("select set_config('sim.now', $1, false), set_config('sim.op', $2, false)")
-            .bind(clock.to_rfc3339())
-            .bind(self.op.to_string())
-            .execute(&self.pool)
-            .await
-            .unwrap();
     }
 
     /// A name that does not depend on the world's number.
