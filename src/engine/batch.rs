@@ -29,7 +29,7 @@ type Answer = Result<Submitted, Error>;
 pub(crate) async fn write(pool: &PgPool, items: &[Item], trial: Trial) -> Result<Vec<Answer>, EffectError> {
     let mut transaction = pool.begin().await?;
     let conn = &mut *transaction;
-    let mut batch = Batch::lock(conn, items).await?;
+    let mut batch = Batch::lock(conn, items, trial).await?;
     if trial == Trial::Repeated {
         batch.drop_written(conn).await?;
     }
@@ -48,6 +48,7 @@ pub(crate) async fn write(pool: &PgPool, items: &[Item], trial: Trial) -> Result
 
 struct Batch<'a> {
     items: &'a [Item],
+    trial: Trial,
     /// Which items are still to be written.
     live: Vec<bool>,
     answers: Vec<Answer>,
@@ -59,7 +60,7 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    async fn lock(conn: &mut PgConnection, items: &'a [Item]) -> sqlx::Result<Self> {
+    async fn lock(conn: &mut PgConnection, items: &'a [Item], trial: Trial) -> sqlx::Result<Self> {
         let checkpoints = items.iter().filter_map(|item| item.submission.checkpoint.as_ref());
         let signals = items.iter().flat_map(|item| &item.submission.signals);
         let ids: Vec<Uuid> = checkpoints
@@ -73,6 +74,7 @@ impl<'a> Batch<'a> {
         };
         Ok(Self {
             items,
+            trial,
             live: vec![true; items.len()],
             answers: items.iter().map(|_| Ok(Submitted::default())).collect(),
             locked: locked.into_iter().map(|run| (run.id, run)).collect(),
@@ -83,21 +85,26 @@ impl<'a> Batch<'a> {
 
     /// Checkpoints that are in the journal already were committed by an earlier try: they are answered as done.
     async fn drop_written(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
-        let checkpoints: Vec<&Checkpoint> = self.checkpoints().map(|(_, checkpoint)| checkpoint).collect();
-        let runs: Vec<Uuid> = checkpoints.iter().map(|checkpoint| checkpoint.run).collect();
-        let seqs: Vec<i32> = checkpoints.iter().map(|checkpoint| checkpoint.seq).collect();
-        let epochs: Vec<i64> = checkpoints.iter().map(|checkpoint| checkpoint.claim.epoch).collect();
-        let written: HashSet<Uuid> = sql::already_written(conn, &runs, &seqs, &epochs)
+        #[cfg(feature = "simulation")]
+        if crate::simulation::sabotage().repetition {
+            return Ok(());
+        }
+        let checkpoints: Vec<(usize, &Checkpoint)> = self.checkpoints().collect();
+        let runs: Vec<Uuid> = checkpoints.iter().map(|(_, checkpoint)| checkpoint.run).collect();
+        let seqs: Vec<i32> = checkpoints.iter().map(|(_, checkpoint)| checkpoint.seq).collect();
+        let epochs: Vec<i64> = checkpoints
+            .iter()
+            .map(|(_, checkpoint)| checkpoint.claim.epoch)
+            .collect();
+        let written: HashSet<(Uuid, i64)> = sql::already_written(conn, &runs, &seqs, &epochs)
             .await?
             .into_iter()
             .collect();
-        let done: Vec<usize> = self
-            .checkpoints()
-            .filter(|(_, checkpoint)| written.contains(&checkpoint.run))
-            .map(|(i, _)| i)
-            .collect();
-        for i in done {
-            self.live[i] = false;
+        // With its epoch: a process that lost a run and got it back may bring both lives of it in one batch.
+        for (i, checkpoint) in checkpoints {
+            if written.contains(&(checkpoint.run, checkpoint.claim.epoch)) {
+                self.live[i] = false;
+            }
         }
         Ok(())
     }
@@ -112,6 +119,8 @@ impl<'a> Batch<'a> {
                 .locked
                 .get(&checkpoint.run)
                 .is_some_and(|run| run.epoch == checkpoint.claim.epoch && run.state == "running");
+            #[cfg(feature = "simulation")]
+            let held = held || (crate::simulation::sabotage().fence && self.locked.contains_key(&checkpoint.run));
             if self.live[i] && !held {
                 self.live[i] = false;
                 self.answers[i] = Err(Error::LeaseLost);
@@ -163,6 +172,13 @@ impl<'a> Batch<'a> {
     }
 
     async fn insert_runs(&mut self, conn: &mut PgConnection, runs: &[&NewRun]) -> sqlx::Result<()> {
+        let mut runs = runs.to_vec();
+        if self.trial == Trial::Repeated && !runs.is_empty() {
+            // What an earlier try started may have been played to its end since then; its journal tells.
+            let ids: Vec<Uuid> = runs.iter().map(|run| run.id).collect();
+            let begun = sql::have_journals(conn, &ids).await?;
+            runs.retain(|run| !begun.contains(&run.id));
+        }
         if runs.is_empty() {
             return Ok(());
         }
@@ -173,7 +189,7 @@ impl<'a> Batch<'a> {
         );
         self.keys
             .extend(runs.iter().filter_map(|run| Some(run.key.as_ref()?.name.clone())));
-        sql::insert_runs(conn, runs).await
+        sql::insert_runs(conn, &runs).await
     }
 
     /// Wakes the runs that wait for the signals. A run's row is locked before its signal is written, so a run that

@@ -163,7 +163,7 @@ async fn give_back(pool: PgPool, mut claimed: mpsc::Receiver<Claimed>, ended: to
     release(&pool, &unbegun).await;
 }
 
-async fn release(pool: &PgPool, runs: &[Claimed]) {
+pub(crate) async fn release(pool: &PgPool, runs: &[Claimed]) {
     if runs.is_empty() {
         return;
     }
@@ -192,7 +192,7 @@ impl Claimer {
             while let Ok(more) = permits.clone().try_acquire_many_owned(least) {
                 room.merge(more);
             }
-            match self.claim(room.num_permits()).await {
+            match self.claim(room.num_permits(), Instant::now()).await {
                 Ok(rows) if !rows.is_empty() => {
                     idle = Duration::ZERO;
                     if !self.hand_over(rows, &mut room, &sender).await {
@@ -212,9 +212,8 @@ impl Claimer {
         }
     }
 
-    /// Claims, and reads the journals of the runs that have one.
-    async fn claim(&self, limit: usize) -> Result<Vec<Claimable>, sqlx::Error> {
-        let since = Instant::now();
+    /// Claims, and reads the journals of the runs that have one. The leases count from `since`.
+    pub(crate) async fn claim(&self, limit: usize, since: Instant) -> Result<Vec<Claimable>, sqlx::Error> {
         let conn = &mut *self.pool.acquire().await?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = sql::claim(conn, self.queue.0, self.owner, self.leases.length(), limit).await?;
@@ -270,8 +269,8 @@ impl Claimer {
     }
 }
 
-struct Claimable {
-    row: ClaimedRow,
-    past: Past,
-    lease: Lease,
+pub(crate) struct Claimable {
+    pub row: ClaimedRow,
+    pub past: Past,
+    pub lease: Lease,
 }

@@ -70,6 +70,16 @@ impl Client {
         }
     }
 
+    /// For a caller that takes the items out itself.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn into(items: mpsc::Sender<Item>) -> Self {
+        Self {
+            items,
+            patience: Duration::MAX,
+            turns: Turns::default(),
+        }
+    }
+
     /// Returns when the submission is committed.
     ///
     /// # Errors
@@ -105,37 +115,56 @@ async fn commit_batches(pool: PgPool, queue: Arc<Mutex<mpsc::Receiver<Item>>>, l
     }
 }
 
-/// Repeats a batch over database trouble until it is written. A batch that the database refuses is taken apart, so
-/// that one bad submission fails alone.
+/// Repeats a batch over database trouble until it is written.
 async fn commit_until_settled(pool: &PgPool, mut items: Vec<Item>) {
     let mut pause = Duration::from_millis(20);
     let mut trial = Trial::First;
     loop {
-        // Whoever has stopped waiting, a request that timed out or a run whose lease ended, is not written any more.
-        items.retain(|item| !item.reply.is_closed());
-        if items.is_empty() {
-            return;
-        }
-        match batch::write(pool, &items, trial).await {
-            Ok(answers) => return answer(items, answers),
-            Err(error) if is_transient(&*error) => {
-                tracing::warn!(%error, submissions = items.len(), "a batch could not be written yet");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(2));
-                trial = Trial::Repeated;
-            }
-            Err(error) if items.len() == 1 => {
-                tracing::error!(%error, "the database refused a submission");
-                return answer(items, vec![Err(Error::Refused(error.to_string()))]);
-            }
-            Err(_) => {
+        match try_once(pool, items, trial).await {
+            Tried::Settled => return,
+            Tried::NotYet(same) => items = same,
+            Tried::Refused(items) => {
                 for item in items {
                     Box::pin(commit_until_settled(pool, vec![item])).await;
                 }
                 return;
             }
         }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(2));
+        trial = Trial::Repeated;
     }
+}
+
+/// What came of one try.
+pub(crate) enum Tried {
+    /// Everybody has an answer.
+    Settled,
+    /// Database trouble: whether it was written is not known.
+    NotYet(Vec<Item>),
+    /// Nothing was written. To be taken apart, so that one bad submission fails alone.
+    Refused(Vec<Item>),
+}
+
+pub(crate) async fn try_once(pool: &PgPool, mut items: Vec<Item>, trial: Trial) -> Tried {
+    // Whoever has stopped waiting, a request that timed out or a run whose lease ended, is not written any more.
+    items.retain(|item| !item.reply.is_closed());
+    if items.is_empty() {
+        return Tried::Settled;
+    }
+    match batch::write(pool, &items, trial).await {
+        Ok(answers) => answer(items, answers),
+        Err(error) if is_transient(&*error) => {
+            tracing::warn!(%error, submissions = items.len(), "a batch could not be written yet");
+            return Tried::NotYet(items);
+        }
+        Err(error) if items.len() == 1 => {
+            tracing::error!(%error, "the database refused a submission");
+            answer(items, vec![Err(Error::Refused(error.to_string()))]);
+        }
+        Err(_) => return Tried::Refused(items),
+    }
+    Tried::Settled
 }
 
 fn answer(items: Vec<Item>, answers: Vec<Result<Submitted, Error>>) {

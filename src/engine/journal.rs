@@ -42,6 +42,11 @@ pub(crate) enum Event {
         step: String,
         attempt: u32,
     },
+    /// The outcome of the attempt was not learnt, and the policy allows no other.
+    Abandoned {
+        step: String,
+        attempt: u32,
+    },
     /// The step's time was over before it was done.
     Expired {
         step: String,
@@ -114,6 +119,7 @@ impl Event {
             | Self::Received { step, .. }
             | Self::TimedOut { step }
             | Self::Withdrawn { step, .. }
+            | Self::Abandoned { step, .. }
             | Self::Expired { step } => Some(step),
             Self::Finished { .. } | Self::GaveUp { .. } | Self::Cancelled { .. } | Self::Redriven { .. } => None,
         }
@@ -224,7 +230,7 @@ impl Replay {
                     *last = false;
                     true
                 }
-                Some(Event::Expired { .. }) => {
+                Some(Event::Expired { .. } | Event::Abandoned { .. }) => {
                     events.pop_back();
                     self.left -= 1;
                     true
@@ -263,7 +269,7 @@ mod tests {
     use super::*;
 
     /// Every kind of event, as it stands in databases. Lines are added here and never changed.
-    const WRITTEN: [&str; 21] = [
+    const WRITTEN: [&str; 22] = [
         r#"{"event":"intent","step":"s","attempt":1,"plan":{"a":1}}"#,
         r#"{"event":"done","step":"s","attempt":1,"answer":null}"#,
         r#"{"event":"done","step":"s","attempt":1,"plan":{},"answer":"yes"}"#,
@@ -272,6 +278,7 @@ mod tests {
         r#"{"event":"failed","step":"s","attempt":2,"outcome":"never","why":"w","last":true,"took_ms":3}"#,
         r#"{"event":"failed","step":"s","attempt":2,"outcome":"unknown","why":"w","last":false}"#,
         r#"{"event":"withdrawn","step":"s","attempt":1}"#,
+        r#"{"event":"abandoned","step":"s","attempt":1}"#,
         r#"{"event":"expired","step":"s"}"#,
         r#"{"event":"resent","step":"s","attempt":1}"#,
         r#"{"event":"confirmed","step":"s","attempt":1}"#,

@@ -63,14 +63,15 @@ impl Leases {
     /// Notes a lease taken by a claim that was sent at `since`.
     pub fn hold(&self, run: Uuid, epoch: i64, since: Instant) -> Lease {
         let lost = CancellationToken::new();
-        self.lock().insert(
-            run,
-            Held {
-                epoch,
-                since,
-                lost: lost.clone(),
-            },
-        );
+        let held = Held {
+            epoch,
+            since,
+            lost: lost.clone(),
+        };
+        // It was lost without notice, and is back: its old life here must not go on beside the new one.
+        if let Some(former) = self.lock().insert(run, held) {
+            former.lost.cancel();
+        }
         Lease {
             run,
             epoch,
@@ -88,7 +89,7 @@ impl Leases {
             loop {
                 ticks.tick().await;
                 let sent = Instant::now();
-                let (ids, epochs) = self.older_than(self.length / 3);
+                let (ids, epochs) = self.to_renew(sent);
                 if ids.is_empty() {
                     continue;
                 }
@@ -106,22 +107,22 @@ impl Leases {
             let mut ticks = tokio::time::interval(self.length / 20);
             loop {
                 ticks.tick().await;
-                self.give_up_older_than(self.length.mul_f64(0.8));
+                self.give_up(Instant::now());
             }
         };
         stop.run_until_cancelled(async { tokio::join!(renewing, giving_up) })
             .await;
     }
 
-    fn older_than(&self, age: Duration) -> (Vec<Uuid>, Vec<i64>) {
+    pub(crate) fn to_renew(&self, now: Instant) -> (Vec<Uuid>, Vec<i64>) {
         let held = self.lock();
         held.iter()
-            .filter(|(_, lease)| lease.since.elapsed() >= age)
+            .filter(|(_, lease)| now.saturating_duration_since(lease.since) >= self.length / 3)
             .map(|(id, lease)| (*id, lease.epoch))
             .unzip()
     }
 
-    fn note(&self, ids: &[Uuid], epochs: &[i64], renewed: &[Uuid], sent: Instant) {
+    pub(crate) fn note(&self, ids: &[Uuid], epochs: &[i64], renewed: &[Uuid], sent: Instant) {
         let mut held = self.lock();
         for (id, epoch) in ids.iter().zip(epochs) {
             let Some(lease) = held.get_mut(id).filter(|lease| lease.epoch == *epoch) else {
@@ -135,8 +136,13 @@ impl Leases {
         }
     }
 
-    fn give_up_older_than(&self, age: Duration) {
-        for lease in self.lock().values().filter(|lease| lease.since.elapsed() >= age) {
+    pub(crate) fn give_up(&self, now: Instant) {
+        let age = self.length.mul_f64(0.8);
+        let held = self.lock();
+        for lease in held
+            .values()
+            .filter(|lease| now.saturating_duration_since(lease.since) >= age)
+        {
             lease.lost.cancel();
         }
     }

@@ -23,6 +23,8 @@ mod registry;
 mod retry;
 mod run;
 mod schedule;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod statements;
 mod submission;
 mod turns;

@@ -432,6 +432,7 @@ fn kind(event: &Event) -> &'static str {
         | Event::Resent { .. }
         | Event::Confirmed { .. }
         | Event::Withdrawn { .. }
+        | Event::Abandoned { .. }
         | Event::Expired { .. } => "an attempt",
         Event::Committed { .. } => "a commit",
         Event::Started { .. } => "a start",

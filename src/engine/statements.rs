@@ -168,14 +168,26 @@ pub(crate) async fn already_written(
     runs: &[Uuid],
     seqs: &[i32],
     epochs: &[i64],
-) -> sqlx::Result<Vec<Uuid>> {
-    sqlx::query_scalar!(
-        "select j.run_id
+) -> sqlx::Result<Vec<(Uuid, i64)>> {
+    let rows = sqlx::query!(
+        "select j.run_id, j.epoch
          from unnest($1::uuid[], $2::int[], $3::bigint[]) as mine (run_id, seq, epoch)
          join engine.journal j using (run_id, seq, epoch)",
         runs,
         seqs,
         epochs,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.run_id, row.epoch)).collect())
+}
+
+/// Of these runs, those that have a journal: a run's row goes when it ends, its journal stays.
+pub(crate) async fn have_journals(conn: &mut PgConnection, runs: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        r#"select run_id as "run_id!" from unnest($1::uuid[]) as new (run_id)
+           where exists (select from engine.journal j where j.run_id = new.run_id)"#,
+        runs,
     )
     .fetch_all(conn)
     .await

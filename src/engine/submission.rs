@@ -115,7 +115,7 @@ impl NewRun {
     /// [`Error::Payload`] when the input does not serialize.
     pub fn of<W: Workflow>(workflow: &W) -> Result<Self, Error> {
         Ok(Self {
-            id: Uuid::now_v7(),
+            id: fresh_id(),
             workflow: W::NAME,
             queue: W::QUEUE,
             input: serde_json::to_value(workflow)?,
@@ -204,6 +204,14 @@ impl NewRun {
             self.after.as_secs_f64()
         }
     }
+}
+
+fn fresh_id() -> Uuid {
+    #[cfg(feature = "simulation")]
+    if let Some(id) = crate::simulation::fresh_id() {
+        return id;
+    }
+    Uuid::now_v7()
 }
 
 /// A signal to be sent.

@@ -7,4 +7,5 @@ mod flow;
 mod guarantees;
 mod housekeeping;
 mod schedules;
+mod simulation;
 mod versions;

@@ -96,7 +96,7 @@ impl Run {
         if let Some(attempt) = history.unresolved
             && self.cancelled.is_some()
         {
-            return Err(StepFailure::Unknown { step, attempt }.into());
+            return Err(self.abandon(step, attempt).into());
         }
         if let Some(attempt) = history.unresolved
             && let Some(plan) = self.resolve_unknown(step, policy, attempt, &history).await?
@@ -225,6 +225,10 @@ impl Run {
     /// Returns when the intent is on record and the call may be made. A run that was paused, cancelled or has expired
     /// by then calls nobody, and the record says so.
     async fn write_intent(&mut self, step: &'static str, attempt: u32, queue: Queue) -> Result<(), Failure> {
+        #[cfg(feature = "simulation")]
+        if crate::simulation::sabotage().intent {
+            return Ok(());
+        }
         let control = self.write(Then::Continue).await?.control;
         if control.is_none() && self.time_left() != Some(Duration::ZERO) {
             return Ok(());
@@ -302,7 +306,7 @@ impl Run {
         } = policy.on_unknown
         else {
             if policy.on_unknown == OnUnknown::GiveUp {
-                return Err(StepFailure::Unknown { step, attempt }.into());
+                return Err(self.abandon(step, attempt).into());
             }
             self.events.push(Event::Resent {
                 step: step.to_owned(),
@@ -341,6 +345,14 @@ impl Run {
             attempt,
         });
         Ok(Some(plan.unwrap_or_default()))
+    }
+
+    fn abandon(&mut self, step: &'static str, attempt: u32) -> StepFailure {
+        self.events.push(Event::Abandoned {
+            step: step.to_owned(),
+            attempt,
+        });
+        StepFailure::Unknown { step, attempt }
     }
 
     /// Consumes the step's recorded events, up to its end if it has one.
@@ -394,6 +406,9 @@ impl Run {
                 Event::Waiting { patience_ms, .. } => history.left = Some(self.left_of(at, patience_ms)),
                 Event::Resent { .. } => history.unresolved = None,
                 Event::Withdrawn { .. } => history.open = None,
+                Event::Abandoned { attempt, .. } => {
+                    return Ok(Some(End::Failed(StepFailure::Unknown { step, attempt })));
+                }
                 Event::Expired { .. } => return Ok(Some(End::Failed(StepFailure::Expired { step }))),
                 Event::Redriven { .. } => {
                     history.unresolved = None;

@@ -1,0 +1,67 @@
+//! The end of a seed: what a healthy process makes of what chaos has left.
+
+use herald_engine::simulation::Fate;
+
+use super::{Chaos, Claim};
+use crate::engine::simulation::story::{Ending, QUEUES};
+
+impl Chaos {
+    /// Everybody wakes, finishes what they were at and dies; then one healthy process goes on until nothing is due.
+    pub(super) async fn calm(&mut self) -> bool {
+        self.tell("calm".to_owned());
+        self.outside.lock().whims = false;
+        for which in 0..self.processes.len() {
+            self.processes[which].process.give_up(self.passed);
+            self.settle(which).await;
+        }
+        self.processes.clear();
+        self.open_process(1_000);
+        self.door.form_batch(usize::MAX);
+        while self.door.batches() > 0 {
+            self.tick().await;
+            self.door.write(0, Fate::Answered).await;
+        }
+        self.read_replies();
+        for _ in 0..200 {
+            for queue in QUEUES {
+                self.tick().await;
+                let process = &mut self.processes[0].process;
+                let claimed = process.claim(queue, self.passed, |_| true).await.unwrap();
+                let op = self.op;
+                self.claimed
+                    .extend(claimed.into_iter().map(|(run, epoch, _)| Claim { run, epoch, op }));
+            }
+            self.settle(0).await;
+            let Some(length) = self.until_due().await else {
+                return true;
+            };
+            self.pass(length);
+        }
+        false
+    }
+
+    /// Goes on with all runs of a process, with a good world, until it holds none or is at a loss.
+    async fn settle(&mut self, which: usize) {
+        for _ in 0..100 {
+            self.note_moment();
+            let process = &mut self.processes[which].process;
+            for run in (0..process.held().len()).rev() {
+                process.poll(run);
+            }
+            let open = std::mem::take(&mut self.outside.lock().open);
+            let answered = open.len();
+            for (_, call) in open {
+                let _ = call.send(Ending::Yes);
+            }
+            let process = &mut self.processes[which].process;
+            process.form_batch(usize::MAX);
+            if process.batches() == 0 && answered == 0 {
+                return;
+            }
+            while self.processes[which].process.batches() > 0 {
+                self.tick().await;
+                self.processes[which].process.write(0, Fate::Answered).await;
+            }
+        }
+    }
+}
