@@ -30,6 +30,7 @@ use uuid::Uuid;
 use crate::{
     leases::{Lease, Leases},
     past::{Past, read_past},
+    slots::Ahead,
     statements::{self as sql, ClaimedRow},
     wake::Bells,
     workflow::Queue,
@@ -42,7 +43,7 @@ pub(crate) struct Claimed {
     /// The journal as it was read, or why it could not be.
     pub past: Past,
     pub lease: Lease,
-    /// Counts against the queue's concurrency until the run is parked or ended.
+    /// Counts against what this process holds of the queue until the run is parked or ended.
     pub permit: OwnedSemaphorePermit,
 }
 
@@ -54,7 +55,7 @@ pub(crate) struct Claimer {
     pub owner: Uuid,
     pub leases: Leases,
     pub bells: Bells,
-    /// Runs of this queue that this process holds at once at most.
+    /// Runs of this queue that this process works on at once at most.
     pub concurrency: usize,
     pub longest_idle: Duration,
 }
@@ -99,7 +100,7 @@ impl Backend for Claims {
 
     fn poll_ready(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
         if matches!(self.state, State::Idle) {
-            let (sender, claimed) = mpsc::channel(self.claimer.concurrency);
+            let (sender, claimed) = mpsc::channel(self.claimer.concurrency + Ahead::MOST);
             let ended = tokio::spawn(self.claimer.clone().claim_until(self.stop.clone(), sender));
             self.state = State::Claiming { claimed, ended };
         }
@@ -177,30 +178,31 @@ pub(crate) async fn release(pool: &PgPool, runs: &[Claimed]) {
 
 impl Claimer {
     async fn claim_until(self, stop: CancellationToken, sender: mpsc::Sender<Claimed>) {
-        let permits = Arc::new(Semaphore::new(self.concurrency));
+        let permits = Arc::new(Semaphore::new(self.concurrency + Ahead::MOST));
+        let mut ahead = Ahead::new();
         let mut idle = Duration::ZERO;
         while !stop.is_cancelled() {
             // At least an eighth of the room is free before a claim, so that a busy queue is claimed in batches.
-            let least = u32::try_from(self.concurrency / 8).unwrap_or(u32::MAX).max(1);
-            let Some(Ok(first)) = stop
-                .run_until_cancelled(permits.clone().acquire_many_owned(least))
-                .await
-            else {
+            let least = ((self.concurrency + ahead.runs()) / 8).max(1);
+            let reserve = Ahead::MOST - ahead.runs();
+            let Some(Some(mut room)) = stop.run_until_cancelled(all_of(&permits, reserve + least)).await else {
                 return;
             };
-            let mut room = first;
-            while let Ok(more) = permits.clone().try_acquire_many_owned(least) {
-                room.merge(more);
-            }
+            // The permits of the reserve are given back at once: they only keep the process from claiming too much.
+            drop(room.split(reserve));
             match self.claim(room.num_permits(), Instant::now()).await {
                 Ok(rows) if !rows.is_empty() => {
                     idle = Duration::ZERO;
+                    ahead.note(rows.len());
                     if !self.hand_over(rows, &mut room, &sender).await {
                         return;
                     }
                     continue;
                 }
-                Ok(_) => idle = (idle * 2).clamp(Duration::from_millis(20), self.longest_idle),
+                Ok(_) => {
+                    ahead.note(0);
+                    idle = (idle * 2).clamp(Duration::from_millis(20), self.longest_idle);
+                }
                 Err(error) => {
                     tracing::warn!(%error, queue = self.queue.0, "could not claim");
                     idle = self.longest_idle;
@@ -267,6 +269,17 @@ impl Claimer {
         release(&self.pool, &refused).await;
         refused.is_empty()
     }
+}
+
+/// Waits until `least` permits are free, and takes all that are.
+async fn all_of(permits: &Arc<Semaphore>, least: usize) -> Option<OwnedSemaphorePermit> {
+    let least = u32::try_from(least).unwrap_or(u32::MAX);
+    let mut taken = permits.clone().acquire_many_owned(least).await.ok()?;
+    let more = u32::try_from(permits.available_permits()).unwrap_or(u32::MAX);
+    if let Ok(more) = permits.clone().try_acquire_many_owned(more) {
+        taken.merge(more);
+    }
+    Some(taken)
 }
 
 pub(crate) struct Claimable {

@@ -13,6 +13,7 @@ use crate::{
     past::Past,
     registry::Stories,
     run::{Beginning, Run},
+    slots::Slots,
     statements::ClaimedRow,
     workflow::{Failure, Queue},
 };
@@ -23,6 +24,7 @@ pub(crate) struct Executor {
     pub stories: Arc<dyn Stories>,
     pub client: Client,
     pub queue: Queue,
+    pub slots: Slots,
     /// How many times in a row a run may be held by a process that dies, or panic, before it is set aside.
     pub deaths: i16,
 }
@@ -69,6 +71,7 @@ impl Executor {
             owner,
             replay,
             inbox,
+            slot: self.slots.slot(),
         };
         let mut run = Run::new(beginning, self.client.clone(), parked);
         if row.deaths > self.deaths {
@@ -76,7 +79,10 @@ impl Executor {
         }
         let ending = match unreadable {
             Some(error) => Ending::Unfit(format!("the journal cannot be read: {error}")),
-            None => self.tell(&row, &mut run, is_parked).await,
+            None => {
+                run.take_slot().await;
+                self.tell(&row, &mut run, is_parked).await
+            }
         };
         self.end(&row, &mut run, ending).await
     }
@@ -93,6 +99,7 @@ impl Executor {
             owner: Uuid::nil(),
             replay,
             inbox,
+            slot: self.slots.slot(),
         };
         let mut run = Run::rehearsing(beginning, self.client.clone(), parked);
         match self.tell(&row, &mut run, is_parked).await {

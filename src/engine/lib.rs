@@ -25,6 +25,7 @@ mod run;
 mod schedule;
 #[cfg(feature = "simulation")]
 pub mod simulation;
+mod slots;
 mod statements;
 mod submission;
 mod turns;

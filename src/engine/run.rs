@@ -14,6 +14,7 @@ use crate::{
     committer::Client,
     effect::{AnyEffect, Effect},
     journal::{Event, Recorded, Replay},
+    slots::Slot,
     statements::{ClaimedRow, SignalRow},
     submission::{Checkpoint, Claim, Control, NewRun, NewSignal, Submission, Submitted, Then},
     workflow::{Failure, Queue, Signal, StepFailure, Workflow},
@@ -43,6 +44,7 @@ pub struct Run {
     pending: Submission,
     /// Tells the executor that the run is parked; its story is then dropped where it stands.
     parked: Option<oneshot::Sender<()>>,
+    slot: Slot,
     /// Whether it only shows that the story fits its past: it then stops where something new would happen.
     rehearsing: bool,
 }
@@ -53,6 +55,7 @@ pub(crate) struct Beginning {
     pub owner: Uuid,
     pub replay: Replay,
     pub inbox: Vec<SignalRow>,
+    pub slot: Slot,
 }
 
 impl Run {
@@ -62,6 +65,7 @@ impl Run {
             owner,
             replay,
             inbox,
+            slot,
         } = beginning;
         let start_by = row.start_by.filter(|_| replay.is_fresh());
         let is_cancelled = row.control.as_deref().and_then(Control::named) == Some(Control::Cancelled);
@@ -84,6 +88,7 @@ impl Run {
             events: Vec::new(),
             pending: Submission::new(),
             parked: Some(parked),
+            slot,
             rehearsing: false,
         }
     }
@@ -387,7 +392,14 @@ impl Run {
         self.stop_here().await
     }
 
+    pub(crate) async fn take_slot(&mut self) {
+        self.slot.enter().await;
+    }
+
     async fn write(&mut self, then: Then) -> Result<Submitted, crate::Error> {
+        if !matches!(then, Then::Continue) {
+            self.slot.leave();
+        }
         let events = std::mem::take(&mut self.events);
         if !events.is_empty() {
             self.seq += 1;
@@ -400,7 +412,11 @@ impl Run {
             events,
             then,
         });
-        self.client.write(submission).await
+        let submitted = self.client.write(submission).await?;
+        if submitted.signal.is_some() || submitted.control.is_some() {
+            self.slot.enter().await;
+        }
+        Ok(submitted)
     }
 
     /// The run is parked: its story is dropped at this point, and played again from the top when it is due.

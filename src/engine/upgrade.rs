@@ -11,6 +11,7 @@ use crate::{
     executor::Executor,
     past::read_past,
     registry::{Registry, Stories},
+    slots::Slots,
     statements::{self as sql, ClaimedRow},
     workflow::Queue,
 };
@@ -42,6 +43,7 @@ pub async fn check_upgrade<T: Send + Sync + 'static>(
         stories,
         client: Client::nowhere(),
         queue: Queue(""),
+        slots: Slots::new(1),
         deaths: 0,
     };
     let (mut after, mut played) = (Uuid::nil(), 0);

@@ -13,6 +13,7 @@ use crate::{
     executor::Executor,
     leases::Leases,
     registry::{Registry, Stories},
+    slots::Slots,
     wake::Bells,
     workflow::Queue,
 };
@@ -20,7 +21,7 @@ use crate::{
 /// The limits of a worker process.
 #[derive(Debug, Clone)]
 pub struct WorkerSettings {
-    /// Runs held at once, a queue.
+    /// Runs worked on at once, a queue. Those that are only being written, and a few that come next, are held as well.
     pub concurrency: usize,
     /// How long a run is held without renewal: what a killed worker's runs wait at most until they go on elsewhere.
     pub lease: Duration,
@@ -84,6 +85,7 @@ impl Worker {
                 stories: stories.clone(),
                 client: self.client.clone(),
                 queue,
+                slots: Slots::new(self.settings.concurrency),
                 deaths: self.settings.deaths,
             };
             monitor = monitor.register(move |_| {

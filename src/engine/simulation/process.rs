@@ -23,6 +23,7 @@ use crate::{
     executor::Executor,
     leases::Leases,
     registry::Stories,
+    slots::Slots,
     statements,
     submission::{Item, Submission, Submitted},
     wake::Bells,
@@ -159,6 +160,7 @@ impl Process {
             stories: self.stories.clone(),
             client: self.client.clone(),
             queue,
+            slots: Slots::new(self.settings.concurrency),
             deaths: self.settings.deaths,
         };
         let played = tokio::task::unconstrained(executor.execute(claimed)).boxed();
