@@ -119,7 +119,7 @@ pub async fn control(
 
 impl Action {
     /// The states, and what people have wanted so far, in which it changes something.
-    fn applies_to(self) -> (&'static [&'static str], &'static [&'static str]) {
+    pub(crate) fn applies_to(self) -> (&'static [&'static str], &'static [&'static str]) {
         const ENDED: &[&str] = &["parked", "failed"];
         const OPEN: &[&str] = &["ready", "blocked", "running", "waiting", "sleeping", "parked"];
         const ANY: &[&str] = &["ready", "blocked", "running", "waiting", "sleeping", "parked", "failed"];
