@@ -8,7 +8,14 @@ use poem_openapi::{OpenApi, OpenApiService};
 use serde_json::{Map, Value, json};
 
 /// Schemas of requests that are refused when they have a property more.
-const CLOSED_REQUESTS: [&str; 2] = ["SmsRequest", "EmailRequest"];
+const CLOSED_REQUESTS: [&str; 6] = [
+    "SmsRequest",
+    "EmailRequest",
+    "Reason",
+    "SelectedRuns",
+    "RunSelection",
+    "NewLimits",
+];
 
 /// Schemas of requests to which anything may be added.
 const OPEN_REQUESTS: [&str; 5] = [
