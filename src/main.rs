@@ -3,6 +3,7 @@
 mod cli;
 mod config;
 mod dev;
+mod operate;
 mod postgres;
 mod roles;
 mod seed;

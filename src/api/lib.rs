@@ -188,6 +188,11 @@ enum Tag {
     /// What providers call.
     Receipts,
     Status,
+}
+
+/// What only the administration pages and operators call.
+#[derive(Tags)]
+enum InternalTag {
     /// Where runs and queues of the engine stand, and hands on them.
     Engine,
 }

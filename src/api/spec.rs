@@ -86,9 +86,14 @@ fn complete_schema(name: &str, schema: &mut Value) {
     let required = schema["required"].as_array().cloned().unwrap_or_default();
     let properties = object(&mut schema["properties"]);
     for (property, schema) in properties.iter_mut() {
-        if !required.contains(&json!(property)) {
-            schema["nullable"] = true.into();
+        if required.contains(&json!(property)) {
+            continue;
         }
+        if schema.get("$ref").is_some() {
+            // Beside a reference nothing else counts.
+            *schema = json!({ "allOf": [schema.take()] });
+        }
+        schema["nullable"] = true.into();
     }
     schema["required"] = properties.keys().cloned().collect();
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::rows;
 use crate::{
-    App, Tag,
+    App, InternalTag,
     admin::Administrator,
     internal::Refusal,
     payload::{Answer, Timestamp},
@@ -18,7 +18,7 @@ use crate::{
 
 pub struct Audit;
 
-#[OpenApi(tag = "Tag::Engine")]
+#[OpenApi(tag = "InternalTag::Engine")]
 impl Audit {
     /// What people did
     ///

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Reason;
 use crate::{
-    App, Tag,
+    App, InternalTag,
     admin::Administrator,
     error::LegacyErrors,
     internal::{self, Refusal},
@@ -22,7 +22,7 @@ use crate::{
 
 pub struct Queues;
 
-#[OpenApi(tag = "Tag::Engine")]
+#[OpenApi(tag = "InternalTag::Engine")]
 impl Queues {
     /// All queues
     #[oai(path = "/engine/queues", method = "get", operation_id = "listQueues")]

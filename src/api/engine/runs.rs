@@ -21,7 +21,7 @@ use super::{
     view::{LiveRun, RunShown},
 };
 use crate::{
-    App, Tag,
+    App, InternalTag,
     admin::Administrator,
     error::LegacyErrors,
     formats,
@@ -34,7 +34,7 @@ const MOST_IDS: usize = 1000;
 
 pub struct Runs;
 
-#[OpenApi(tag = "Tag::Engine")]
+#[OpenApi(tag = "InternalTag::Engine")]
 impl Runs {
     /// A run
     ///
