@@ -249,6 +249,7 @@ fn checked(selection: Selection) -> Result<Selection, Refusal> {
 }
 
 #[derive(ApiResponse)]
+#[expect(clippy::large_enum_variant, reason = "there is one a request")]
 enum OneRun {
     #[oai(status = 200)]
     Ok(Answer<RunShown>),
