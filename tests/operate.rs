@@ -143,7 +143,7 @@ async fn runs_are_listed_paused_resumed_and_redriven_by_selection() {
     assert_eq!(listed.matches("people paused it: a look first").count(), 3, "{listed}");
     let resume = ["runs", "resume", &texts[0], "--reason", "fine"];
     assert_eq!(printed(&herald, &resume), "1 run is resumed\n");
-    assert!(refusal(&herald, &resume).contains("1 of the 1 runs are not known"));
+    assert!(refusal(&herald, &resume).contains("1 of 1 left as they are"));
 
     sqlx::query(
         "update engine.run set state = 'failed', due_at = 'infinity', last_error = 'a 503' where id::text = $1",

@@ -175,7 +175,7 @@ async fn change(pool: &PgPool, action: Action, what: Change) -> anyhow::Result<(
     })?;
     ensure!(
         changed >= given,
-        "{} of the {given} runs are not known, or not in a state in which it makes sense: herald runs show ID",
+        "{} of {given} left as they are: not known, or in a state in which it makes no sense (herald runs show ID)",
         given - changed
     );
     Ok(())
