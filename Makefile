@@ -24,10 +24,13 @@ bench: postgres
 # The documents as served; CI compares them.
 openapi:
 	$(CARGO) run --quiet --bin herald -- openapi public > openapi/public.json
+	$(CARGO) run --quiet --bin herald -- openapi internal > openapi/internal.json
 
 openapi-unchanged:
-	@$(CARGO) run --quiet --bin herald -- openapi public | cmp - openapi/public.json || \
-	  (echo "openapi/public.json is not what the program serves: run make openapi"; exit 1)
+	@for api in public internal; do \
+	  $(CARGO) run --quiet --bin herald -- openapi $$api | cmp - openapi/$$api.json || \
+	  { echo "openapi/$$api.json is not what the program serves: run make openapi"; exit 1; }; \
+	done
 
 # Renews .sqlx, against which every query is checked at build time.
 sqlx: postgres

@@ -13,7 +13,7 @@ use herald_workflows::queues;
 use serde_json::Value;
 
 use crate::{
-    check_upgrade, config, dev,
+    check_upgrade, config, dev, operate,
     postgres::{Cluster, Durability},
     roles, seed, shutdown, token, try_input, wiring,
 };
@@ -29,7 +29,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Role {
     /// Run everything on this machine, ready to send, with a private Postgres and a fake outside world.
-    Dev,
+    Dev {
+        /// Pause all queues before any worker runs.
+        #[arg(long)]
+        start_paused: bool,
+    },
     /// Serve the REST API.
     Api,
     /// Play the runs of some queues.
@@ -41,7 +45,17 @@ enum Role {
     /// Do recurring work. Any number of beats may run.
     Beat,
     /// Bring the database to this version of the program.
-    Migrate,
+    Migrate {
+        /// Pause all queues in the same go: a restored database comes up with nothing moving.
+        #[arg(long)]
+        start_paused: bool,
+    },
+    /// Look at runs, and cancel, pause, resume or redrive them.
+    #[command(subcommand)]
+    Runs(operate::Runs),
+    /// Look at queues, and pause, open or limit them.
+    #[command(subcommand)]
+    Queues(operate::Queues),
     /// Play every live run through its recorded past and list those that this version would park. Nothing is written, and
     /// nobody is called; needs a worker's settings.
     CheckUpgrade,
@@ -53,8 +67,13 @@ enum Role {
     Seed { file: PathBuf },
     /// Print a bearer token for an API key; it holds for thirty seconds.
     Token {
-        /// As Notify shows it: name-serviceid-secret.
-        key: String,
+        /// As Notify shows it: name-serviceid-secret. With --admin a secret of the administration pages; by default
+        /// the first of the setting INTERNAL_CLIENT_API_KEYS.
+        #[arg(required_unless_present = "admin")]
+        key: Option<String>,
+        /// For the internal API.
+        #[arg(long)]
+        admin: bool,
     },
     /// Show what numbers, addresses or templates become: JSON lines in, JSON lines out.
     Try { what: Tried },
@@ -75,6 +94,7 @@ enum Role {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Spec {
     Public,
+    Internal,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -92,7 +112,9 @@ enum Tried {
 pub fn run() -> ExitCode {
     let done = match Cli::parse().role {
         Role::Openapi { api: Spec::Public } => print(&herald_api::public_spec()),
-        Role::Token { key } => token::of(&key).and_then(|token| print(&token)),
+        Role::Openapi { api: Spec::Internal } => print(&herald_api::internal_spec()),
+        Role::Token { key, admin: true } => token::of_admin(key.as_deref()).and_then(|token| print(&token)),
+        Role::Token { key, admin: false } => token::of(&key.unwrap_or_default()).and_then(|token| print(&token)),
         Role::Try { what } => try_lines(what),
         role => play_on_runtime(role),
     };
@@ -108,8 +130,8 @@ pub fn run() -> ExitCode {
 }
 
 fn play_on_runtime(role: Role) -> anyhow::Result<()> {
-    // What `herald dev` has to say is one banner; its processes log what is wrong.
-    let default = if matches!(role, Role::Dev) {
+    // What these have to say is for people: `herald dev` one banner, commands their results.
+    let default = if matches!(role, Role::Dev { .. } | Role::Runs(_) | Role::Queues(_)) {
         "warn"
     } else {
         "info,sqlx=warn,hyper=warn,aws=warn"
@@ -127,13 +149,15 @@ fn play_on_runtime(role: Role) -> anyhow::Result<()> {
 
 async fn play(role: Role) -> anyhow::Result<()> {
     match role {
-        Role::Dev => dev::dev().await,
+        Role::Dev { start_paused } => dev::dev(start_paused).await,
         Role::Api => roles::api().await,
         Role::Worker { queues } => roles::worker(known_queues(&queues)?).await,
         Role::Beat => roles::beat().await,
         Role::Stub => roles::stub().await,
         Role::CheckUpgrade => check_upgrade::check_upgrade().await,
-        Role::Migrate => wiring::migrate(&wiring::pool().await?).await,
+        Role::Migrate { start_paused } => migrate(start_paused).await,
+        Role::Runs(command) => command.carry_out(&wiring::pool().await?).await,
+        Role::Queues(command) => command.carry_out(&wiring::pool().await?).await,
         Role::Seed { file } => seed::load_file(&wiring::pool().await?, &file, &config::sealer()?).await,
         Role::Postgres {
             dir,
@@ -142,6 +166,16 @@ async fn play(role: Role) -> anyhow::Result<()> {
         } => postgres(dir, careless, temporary).await,
         Role::Openapi { .. } | Role::Token { .. } | Role::Try { .. } => Ok(()),
     }
+}
+
+async fn migrate(start_paused: bool) -> anyhow::Result<()> {
+    let pool = wiring::pool().await?;
+    wiring::migrate(&pool).await?;
+    if start_paused {
+        operate::start_paused(&pool, "herald migrate --start-paused").await?;
+        print("All queues are paused. Open one: herald queues resume NAME --reason WORDS")?;
+    }
+    Ok(())
 }
 
 async fn postgres(dir: PathBuf, careless: bool, temporary: bool) -> anyhow::Result<()> {
@@ -185,6 +219,6 @@ fn try_lines(what: Tried) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn print(text: &str) -> anyhow::Result<()> {
+pub fn print(text: &str) -> anyhow::Result<()> {
     Ok(writeln!(stdout(), "{text}")?)
 }

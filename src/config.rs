@@ -1,7 +1,7 @@
 //! Settings. The environment is read here and nowhere else. A setting that is missing or malformed stops the start
 //! with one line that names it and says what is allowed.
 
-use std::{net::SocketAddr, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, str::FromStr, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use herald_providers::{ReceiptUrl, Secret, Timeouts, firetext, mmg, ses};
@@ -121,8 +121,32 @@ pub fn api() -> anyhow::Result<herald_api::Settings> {
             mmg: credentials("MMG_RECEIPT_CREDENTIALS")?,
             ses: credentials("SES_RECEIPT_CREDENTIALS")?,
         },
+        admin_keys: herald_api::AdminKeys::new(&admin_secrets()?),
         ..default
     })
+}
+
+/// The secrets of the administration pages, the current one first; none where nothing is set.
+pub fn admin_secrets() -> anyhow::Result<Vec<String>> {
+    const NAME: &str = "INTERNAL_CLIENT_API_KEYS";
+    let Some(value) = setting(NAME).value else {
+        return Ok(Vec::new());
+    };
+    let clients: Option<BTreeMap<String, Vec<String>>> = serde_json::from_str(&value).ok();
+    clients
+        .filter(|clients| clients.values().flatten().all(|secret| !secret.trim().is_empty()))
+        .map(|mut clients| clients.remove(herald_api::ADMIN_CLIENT).unwrap_or_default())
+        .with_context(|| {
+            format!(
+                r#"the setting {NAME} is malformed: it must be a JSON object of lists of secrets, such as {{"{}": ["secret"]}}"#,
+                herald_api::ADMIN_CLIENT
+            )
+        })
+}
+
+/// Who runs this program, by the system's account.
+pub fn user() -> Option<String> {
+    setting("USER").value
 }
 
 fn credentials(name: &'static str) -> anyhow::Result<Option<herald_api::BasicCredentials>> {

@@ -13,7 +13,7 @@ use anyhow::{Context, ensure};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config,
+    config, operate,
     postgres::{Cluster, Durability},
     seed, shutdown,
     supervisor::{Role, supervise},
@@ -49,7 +49,7 @@ const SEALING_KEYS: &str = "dev:ZGV2ZWxvcG1lbnQtb25seS1ub3QtYS1zZWNyZXQtISE=";
 /// Where it keeps its things.
 const DIR: &str = ".herald";
 
-pub async fn dev() -> anyhow::Result<()> {
+pub async fn dev(start_paused: bool) -> anyhow::Result<()> {
     let port = config::port(config::DEFAULT_PORT)?;
     free(port)?;
     let dir = PathBuf::from(DIR);
@@ -59,9 +59,9 @@ pub async fn dev() -> anyhow::Result<()> {
         Some(_) => None,
         None => Some(Cluster::start(&dir.join("postgres"), Durability::Full).await?),
     };
-    let ready = prepare(&dir, port, given, cluster.as_ref()).await;
+    let ready = prepare(&dir, port, given, cluster.as_ref(), start_paused).await;
     let ended = match ready {
-        Ok(roles) => run(roles, port, cluster.as_mut()).await,
+        Ok(roles) => run(roles, port, cluster.as_mut(), start_paused).await,
         Err(error) => Err(error),
     };
     if let Some(cluster) = cluster {
@@ -71,7 +71,13 @@ pub async fn dev() -> anyhow::Result<()> {
 }
 
 /// Migrates and fills the database, and writes down how everything is reached.
-async fn prepare(dir: &Path, port: u16, given: Option<String>, cluster: Option<&Cluster>) -> anyhow::Result<Vec<Role>> {
+async fn prepare(
+    dir: &Path,
+    port: u16,
+    given: Option<String>,
+    cluster: Option<&Cluster>,
+    start_paused: bool,
+) -> anyhow::Result<Vec<Role>> {
     let (url, shown) = match (given, cluster) {
         (Some(url), _) => (url.clone(), url),
         (None, Some(cluster)) => (cluster.url.clone(), cluster.tcp_url.clone()),
@@ -80,6 +86,9 @@ async fn prepare(dir: &Path, port: u16, given: Option<String>, cluster: Option<&
     let sealing_keys = std::env::var("HERALD_SEALING_KEYS").unwrap_or_else(|_| SEALING_KEYS.to_owned());
     let pool = wiring::connect(&url, 2).await?;
     wiring::migrate(&pool).await?;
+    if start_paused {
+        operate::start_paused(&pool, "herald dev --start-paused").await?;
+    }
     seed::load(&pool, SEED, &sealer(&sealing_keys)?)
         .await
         .context("the seed data")?;
@@ -99,11 +108,11 @@ fn sealer(keys: &str) -> anyhow::Result<herald_store::sealed::Sealer> {
     Ok(herald_store::sealed::Sealer::new(current, keys.collect()))
 }
 
-async fn run(roles: Vec<Role>, port: u16, cluster: Option<&mut Cluster>) -> anyhow::Result<()> {
+async fn run(roles: Vec<Role>, port: u16, cluster: Option<&mut Cluster>, start_paused: bool) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let supervised = tokio::spawn(supervise(roles, stop.clone()));
     let serving = async {
-        announce(port).await?;
+        announce(port, start_paused).await?;
         wait(cluster).await
     };
     let ended = tokio::select! {
@@ -166,7 +175,14 @@ fn roles(port: u16, stub_port: u16, database_url: &str, sealing_keys: &str) -> V
             &["stub"],
             vec![("PORT", stub_port.to_string()), ("HERALD_API_URL", api_url.clone())],
         ),
-        role(&["api"], vec![("PORT", port.to_string()), ("API_HOST_NAME", api_url)]),
+        role(
+            &["api"],
+            vec![
+                ("PORT", port.to_string()),
+                ("API_HOST_NAME", api_url),
+                ("INTERNAL_CLIENT_API_KEYS", admin_keys()),
+            ],
+        ),
         role(
             &["worker", "--queues", "send-sms,send-email,research"],
             providers.to_vec(),
@@ -174,6 +190,12 @@ fn roles(port: u16, stub_port: u16, database_url: &str, sealing_keys: &str) -> V
         role(&["worker", "--queues", "retry,receipts,periodic"], providers.to_vec()),
         role(&["beat"], vec![]),
     ]
+}
+
+/// As the setting has it.
+fn admin_keys() -> String {
+    let [(_, client), (_, secret)] = ADMIN;
+    serde_json::json!({ client: [secret] }).to_string()
 }
 
 fn write_environment(dir: &Path, port: u16, stub_port: u16, database_url: &str) -> anyhow::Result<()> {
@@ -194,7 +216,7 @@ fn write_environment(dir: &Path, port: u16, stub_port: u16, database_url: &str) 
 }
 
 /// Says that it is ready, once the API answers.
-async fn announce(port: u16) -> anyhow::Result<()> {
+async fn announce(port: u16, start_paused: bool) -> anyhow::Result<()> {
     let until = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
     while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
         ensure!(
@@ -211,6 +233,14 @@ async fn announce(port: u16) -> anyhow::Result<()> {
          --json '{{\"phone_number\": \"07700900123\", \"template_id\": \"{SMS_TEMPLATE_ID}\", \"personalisation\": {{\"name\": \"Ada\"}}}}'\n",
         program.display(),
     )?;
+    if start_paused {
+        writeln!(
+            std::io::stdout(),
+            "All queues are paused: what is sent is accepted and waits. Open one:\n\n  \
+             (set -a; . {DIR}/dev.env; {} queues resume send-sms --reason 'it looks well')\n",
+            program.display(),
+        )?;
+    }
     Ok(())
 }
 

@@ -4,6 +4,7 @@ mod check_upgrade;
 mod cli;
 mod config;
 mod dev;
+mod operate;
 mod postgres;
 mod roles;
 mod seed;

@@ -142,6 +142,15 @@ async fn dev_is_ready_to_send_survives_its_processes_and_stops_them_all() {
         assert!(!dev.setting(name).is_empty());
     }
 
+    let token = program()
+        .args(["token", "--admin", dev.setting("HERALD_ADMIN_SECRET")])
+        .output()
+        .unwrap();
+    let queues = http()
+        .get(format!("{}/engine/queues", dev.setting("HERALD_API_URL")))
+        .bearer_auth(String::from_utf8(token.stdout).unwrap().trim());
+    assert_eq!(queues.send().await.unwrap().status(), 200);
+
     let children = dev.children();
     let worker = children
         .iter()

@@ -10,6 +10,7 @@ mod engine;
 mod faults;
 mod harness;
 mod message_golden;
+mod operate;
 mod providers;
 mod receipts;
 mod receipts_rules;

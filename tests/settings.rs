@@ -25,7 +25,7 @@ fn refused(role: &[&str], settings: &[(&str, &str)]) -> String {
 fn a_wrong_setting_is_named_in_one_line() {
     const KEYS: (&str, &str) = ("HERALD_SEALING_KEYS", "k:ZGV2ZWxvcG1lbnQtb25seS1ub3QtYS1zZWNyZXQtISE=");
     const DATABASE: (&str, &str) = ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none");
-    let cases: [Case; 8] = [
+    let cases: [Case; 9] = [
         (&["migrate"], &[], "DATABASE_URL", "a URL such as"),
         (
             &["migrate"],
@@ -57,6 +57,12 @@ fn a_wrong_setting_is_named_in_one_line() {
             &[KEYS, DATABASE, ("WORKER_LEASE_SECONDS", "-1")],
             "WORKER_LEASE_SECONDS",
             "seconds",
+        ),
+        (
+            &["token", "--admin"],
+            &[("INTERNAL_CLIENT_API_KEYS", r#"{"notify-admin": [""]}"#)],
+            "INTERNAL_CLIENT_API_KEYS",
+            "a JSON object of lists",
         ),
         (
             &["beat"],

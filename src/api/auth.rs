@@ -16,14 +16,14 @@ use uuid::Uuid;
 
 use crate::{
     App, Error,
-    cache::{KnownKey, KnownService},
+    cache::KnownService,
     formats,
-    token::{Token, Verdict},
+    token::{SigningKey, Token, Verdict},
 };
 
 const SCHEME: &str = "ServiceKey";
 
-const NOT_A_TOKEN: &str = "Invalid token: make sure your API token matches the example at https://docs.notifications.service.gov.uk/rest-api.html#authorisation-header";
+pub const NOT_A_TOKEN: &str = "Invalid token: make sure your API token matches the example at https://docs.notifications.service.gov.uk/rest-api.html#authorisation-header";
 
 /// A service, proven by one of its keys.
 #[derive(Debug, Clone)]
@@ -65,7 +65,7 @@ impl Caller {
         if !known.service.active {
             return Err(forbidden("Invalid token: service is archived"));
         }
-        let key = signer(&known.keys, &token, Utc::now().timestamp())?;
+        let key = signer(&known.keys, |key| &key.signing, &token, Utc::now().timestamp())?;
         if key.revoked {
             return Err(forbidden("Invalid token: API key revoked"));
         }
@@ -78,10 +78,15 @@ impl Caller {
     }
 }
 
-/// The first of a service's keys that signed the token. An objection of a key is final, except that it did not sign.
-fn signer<'k>(keys: &'k [KnownKey], token: &Token<'_>, now: i64) -> Result<&'k KnownKey, Error> {
+/// The first of the caller's keys that signed the token. An objection of a key is final, except that it did not sign.
+pub fn signer<'k, K>(
+    keys: &'k [K],
+    signing: impl Fn(&K) -> &SigningKey,
+    token: &Token<'_>,
+    now: i64,
+) -> Result<&'k K, Error> {
     for key in keys {
-        match token.check(&key.signing, now) {
+        match token.check(signing(key), now) {
             Verdict::Good => return Ok(key),
             Verdict::OtherKey => {}
             Verdict::NotHs256 => return Err(forbidden("Invalid token: algorithm used is not HS256")),
@@ -97,7 +102,7 @@ fn signer<'k>(keys: &'k [KnownKey], token: &Token<'_>, now: i64) -> Result<&'k K
 }
 
 /// The token in the header. The scheme may be spelled in any case; HTTP takes the space away when nothing follows it.
-fn bearer(headers: &HeaderMap) -> Result<&str, Error> {
+pub fn bearer(headers: &HeaderMap) -> Result<&str, Error> {
     let header = headers
         .get(header::AUTHORIZATION)
         .filter(|header| !header.is_empty())
@@ -110,14 +115,14 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Error> {
     }
 }
 
-fn unauthorized(message: &'static str) -> Error {
+pub fn unauthorized(message: &'static str) -> Error {
     Error::Auth {
         status: StatusCode::UNAUTHORIZED,
         message,
     }
 }
 
-fn forbidden(message: &'static str) -> Error {
+pub fn forbidden(message: &'static str) -> Error {
     Error::Auth {
         status: StatusCode::FORBIDDEN,
         message,

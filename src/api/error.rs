@@ -9,10 +9,13 @@ use std::borrow::Cow;
 use poem::{Response, error::ResponseError, http::StatusCode};
 use poem_openapi::{
     ApiResponse, Object,
+    error::ParseParamError,
     payload::Payload,
     registry::{MetaMediaType, MetaResponse, MetaResponses, Registry},
+    types::Type,
 };
 use serde::Serialize;
+use serde_json::json;
 
 use crate::payload::{Answer, json_response};
 
@@ -173,14 +176,14 @@ impl ApiResponse for Error {
     fn meta() -> MetaResponses {
         let mut meta = OtherError::meta();
         meta.responses.extend([
-            described(
+            described::<Errors>(
                 400,
                 "`ValidationError`, `BadRequestError` or `InvalidPhoneError`: it cannot be done as it is asked for.",
             ),
-            described(401, "`AuthError`: there is no bearer token."),
-            described(403, "`AuthError`: the token is wrong, too old, or of a revoked key."),
-            described(404, "`NoResultFound`: the service has no such thing."),
-            described(501, "`NotImplementedError`: Herald cannot do this yet."),
+            described::<Errors>(401, "`AuthError`: there is no bearer token."),
+            described::<Errors>(403, "`AuthError`: the token is wrong, too old, or of a revoked key."),
+            described::<Errors>(404, "`NoResultFound`: the service has no such thing."),
+            described::<Errors>(501, "`NotImplementedError`: Herald cannot do this yet."),
         ]);
         meta
     }
@@ -213,10 +216,10 @@ impl ApiResponse for OtherError {
     fn meta() -> MetaResponses {
         MetaResponses {
             responses: vec![
-                described(408, "`RequestTimeout`: the body did not arrive in time."),
-                described(413, "`RequestEntityTooLarge`: the body is too large."),
-                described(500, "`InternalServerError`: not the caller's fault."),
-                described(503, "`ServiceUnavailable`: try again later."),
+                described::<Errors>(408, "`RequestTimeout`: the body did not arrive in time."),
+                described::<Errors>(413, "`RequestEntityTooLarge`: the body is too large."),
+                described::<Errors>(500, "`InternalServerError`: not the caller's fault."),
+                described::<Errors>(503, "`ServiceUnavailable`: try again later."),
             ],
         }
     }
@@ -226,14 +229,15 @@ impl ApiResponse for OtherError {
     }
 }
 
-fn described(status: u16, description: &'static str) -> MetaResponse {
+/// An answer of the shape `T`, for the documentation.
+pub fn described<T: Type>(status: u16, description: &'static str) -> MetaResponse {
     MetaResponse {
         description,
         status: Some(status),
         status_range: None,
         content: vec![MetaMediaType {
-            content_type: <Answer<Errors> as Payload>::CONTENT_TYPE,
-            schema: <Answer<Errors> as Payload>::schema_ref(),
+            content_type: <Answer<T> as Payload>::CONTENT_TYPE,
+            schema: <Answer<T> as Payload>::schema_ref(),
         }],
         headers: Vec::new(),
     }
@@ -274,14 +278,25 @@ impl LegacyErrors {
     }
 }
 
-pub fn legacy(status: StatusCode, message: &'static str) -> Response {
+pub fn legacy(status: StatusCode, message: impl Into<serde_json::Value>) -> Response {
     json_response(status, &LegacyErrors::new(message))
+}
+
+/// What is wrong with a token, in the legacy shape; other errors as they are.
+pub fn legacy_token(error: Error) -> poem::Error {
+    match error {
+        Error::Auth { status, message } => poem::Error::from_response(legacy(status, json!({ "token": [message] }))),
+        other => other.into(),
+    }
 }
 
 /// Answers for an error of the framework: a route or method that does not exist, or a bug.
 pub fn framework(error: poem::Error) -> Response {
     if error.is::<Error>() || error.is_from_response() {
         return error.into_response();
+    }
+    if let Some(fault) = error.downcast_ref::<ParseParamError>() {
+        return legacy(StatusCode::BAD_REQUEST, json!({ fault.name: [fault.reason] }));
     }
     match error.status() {
         StatusCode::NOT_FOUND => not_found(),

@@ -4,14 +4,17 @@
 //! handler reads as the story of that request: read the fields, check, accept. Nothing on the way asks the
 //! database ([`cache`]) until the one commit that accepts a message; the answer is given after that commit.
 
+mod admin;
 mod auth;
 mod cache;
 mod content;
 mod edge;
 mod email;
+mod engine;
 mod error;
 mod files;
 mod formats;
+mod internal;
 mod letter;
 mod payload;
 mod read;
@@ -35,7 +38,9 @@ use poem_openapi::{OpenApiService, Tags};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 
+pub use admin::{ADMIN_CLIENT, AdminKeys};
 pub use error::Error;
+pub use internal::LONGEST_REASON;
 pub use payload::BodyLimits;
 pub use receipts::{BasicCredentials, ReceiptCredentials};
 pub use status::Build;
@@ -61,6 +66,7 @@ pub struct Settings {
     /// What follows the @ in the senders of emails.
     pub email_domain: String,
     pub receipts: ReceiptCredentials,
+    pub admin_keys: AdminKeys,
     pub body: BodyLimits,
     /// How long a request may take before it is answered with 504.
     pub patience: Duration,
@@ -78,6 +84,7 @@ impl Default for Settings {
             document_host: "http://localhost:7000".to_owned(),
             email_domain: "notify.tools".to_owned(),
             receipts: ReceiptCredentials::default(),
+            admin_keys: AdminKeys::default(),
             body: BodyLimits::default(),
             patience: Duration::from_secs(30),
             grace: Duration::from_secs(30),
@@ -113,8 +120,8 @@ pub async fn serve(listener: TcpListener, deps: Deps, shutdown: impl Future<Outp
         settings,
         cache,
     });
-    let service = service();
-    let routes = spec::routes(&service).nest("/", service).data(app);
+    let both = OpenApiService::new((public(), internal()), "", "");
+    let routes = spec::routes(&public_service()).nest("/", both).data(app);
     server::run(
         listener,
         edge::Edge::around(routes.map_to_response(), patience),
@@ -126,7 +133,15 @@ pub async fn serve(listener: TcpListener, deps: Deps, shutdown: impl Future<Outp
 
 /// The OpenAPI document of the public API: JSON, indented, the same for every build of one version.
 pub fn public_spec() -> String {
-    spec::of(&service())
+    spec::of(&public_service())
+}
+
+/// The OpenAPI document of the internal API, in the same form.
+pub fn internal_spec() -> String {
+    let service = OpenApiService::new(internal(), "Herald, internal", "1").description(
+        "For the administration pages and for operators. It is served beside the public API, to callers with a secret of the internal clients.",
+    );
+    spec::of(&service)
 }
 
 type Public = (
@@ -139,8 +154,8 @@ type Public = (
     status::Status,
 );
 
-fn service() -> OpenApiService<Public, ()> {
-    let public = (
+fn public() -> Public {
+    (
         sms::Texts,
         email::Emails,
         letter::Letters,
@@ -148,10 +163,19 @@ fn service() -> OpenApiService<Public, ()> {
         templates::Templates,
         receipts::Receipts,
         status::Status,
-    );
-    OpenApiService::new(public, "Herald", "2").description(
+    )
+}
+
+fn public_service() -> OpenApiService<Public, ()> {
+    OpenApiService::new(public(), "Herald", "2").description(
         "Sends text messages and emails. The interface is that of GOV.UK Notify's REST API: its official clients work unmodified.",
     )
+}
+
+type Internal = (engine::Runs, engine::Queues, engine::Audit);
+
+fn internal() -> Internal {
+    (engine::Runs, engine::Queues, engine::Audit)
 }
 
 #[derive(Tags)]
@@ -164,4 +188,11 @@ enum Tag {
     /// What providers call.
     Receipts,
     Status,
+}
+
+/// What only the administration pages and operators call.
+#[derive(Tags)]
+enum InternalTag {
+    /// Where runs and queues of the engine stand, and hands on them.
+    Engine,
 }

@@ -8,7 +8,14 @@ use poem_openapi::{OpenApi, OpenApiService};
 use serde_json::{Map, Value, json};
 
 /// Schemas of requests that are refused when they have a property more.
-const CLOSED_REQUESTS: [&str; 2] = ["SmsRequest", "EmailRequest"];
+const CLOSED_REQUESTS: [&str; 6] = [
+    "SmsRequest",
+    "EmailRequest",
+    "Reason",
+    "SelectedRuns",
+    "RunSelection",
+    "NewLimits",
+];
 
 /// Schemas of requests to which anything may be added.
 const OPEN_REQUESTS: [&str; 5] = [
@@ -79,9 +86,14 @@ fn complete_schema(name: &str, schema: &mut Value) {
     let required = schema["required"].as_array().cloned().unwrap_or_default();
     let properties = object(&mut schema["properties"]);
     for (property, schema) in properties.iter_mut() {
-        if !required.contains(&json!(property)) {
-            schema["nullable"] = true.into();
+        if required.contains(&json!(property)) {
+            continue;
         }
+        if schema.get("$ref").is_some() {
+            // Beside a reference nothing else counts.
+            *schema = json!({ "allOf": [schema.take()] });
+        }
+        schema["nullable"] = true.into();
     }
     schema["required"] = properties.keys().cloned().collect();
 }

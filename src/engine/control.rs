@@ -119,7 +119,7 @@ pub async fn control(
 
 impl Action {
     /// The states, and what people have wanted so far, in which it changes something.
-    fn applies_to(self) -> (&'static [&'static str], &'static [&'static str]) {
+    pub(crate) fn applies_to(self) -> (&'static [&'static str], &'static [&'static str]) {
         const ENDED: &[&str] = &["parked", "failed"];
         const OPEN: &[&str] = &["ready", "blocked", "running", "waiting", "sleeping", "parked"];
         const ANY: &[&str] = &["ready", "blocked", "running", "waiting", "sleeping", "parked", "failed"];
@@ -209,7 +209,12 @@ pub async fn change_queue(pool: &PgPool, queue: &str, change: QueueChange, actor
         }
     };
     sql::audit(&mut transaction, actor, action, &target, 1).await?;
-    sql::notify(&mut transaction, &[queue.to_owned()]).await?;
+    let rung = if queue == ALL_QUEUES {
+        sql::queue_names(&mut transaction).await?
+    } else {
+        vec![queue.to_owned()]
+    };
+    sql::notify(&mut transaction, &rung).await?;
     Ok(transaction.commit().await?)
 }
 

@@ -8,7 +8,7 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::{
-    control::{ALL_QUEUES, QueueLimits, Selection},
+    control::{ALL_QUEUES, Action, QueueLimits, Selection},
     statements::{self as sql, LiveRow, QueueRow, WrittenRow},
 };
 
@@ -100,6 +100,24 @@ pub struct Count {
     pub first_due: Option<DateTime<Utc>>,
 }
 
+/// Something that people did to runs or queues.
+#[derive(Debug, Clone, Serialize)]
+pub struct AuditEntry {
+    pub id: i64,
+    pub at: DateTime<Utc>,
+    pub actor: String,
+    /// `cancel`, `pause`, `resume`, `redrive`, `pause_queue`, `resume_queue`, `limit_queue`.
+    pub action: String,
+    /// The selection, or the queue.
+    pub target: Value,
+    pub reason: String,
+    /// How many runs or queues; of a selection there is an entry for each batch.
+    pub changed: i32,
+}
+
+/// The states of live runs.
+pub const STATES: [&str; 7] = ["ready", "blocked", "running", "waiting", "sleeping", "parked", "failed"];
+
 /// What is counted exactly.
 const COUNTED: i64 = 10_000;
 const MOST_ENTRIES: i64 = 10_000;
@@ -171,10 +189,22 @@ pub async fn runs(
 /// # Errors
 /// Any error of the database.
 pub async fn queues(pool: &PgPool) -> sqlx::Result<Vec<QueueView>> {
+    queues_and(pool, &[]).await
+}
+
+/// As [`queues`], and these queues in any case.
+///
+/// # Errors
+/// Any error of the database.
+pub async fn queues_and(pool: &PgPool, known: &[&str]) -> sqlx::Result<Vec<QueueView>> {
     let conn = &mut *pool.acquire().await?;
     let decided = sql::queues(conn).await?;
+    let mut names = sql::queue_names(conn).await?;
+    names.extend(known.iter().map(|&name| name.to_owned()));
+    names.sort_unstable();
+    names.dedup();
     let mut views = Vec::new();
-    for name in sql::queue_names(conn).await? {
+    for name in names {
         let counts = counts(conn, &name).await?;
         let own = decided.iter().find(|queue| queue.name == name);
         views.push(QueueView {
@@ -186,6 +216,32 @@ pub async fn queues(pool: &PgPool) -> sqlx::Result<Vec<QueueView>> {
         });
     }
     Ok(views)
+}
+
+/// To how many runs [`control`](crate::control()) would do it now.
+///
+/// # Errors
+/// Any error of the database.
+pub async fn would_change(pool: &PgPool, action: Action, selection: &Selection) -> sqlx::Result<i64> {
+    let conn = &mut *pool.acquire().await?;
+    let (mut after, mut all) = (Uuid::nil(), 0);
+    loop {
+        let chosen = sql::count_chosen(conn, selection, action.applies_to(), after, COUNTED).await?;
+        all += chosen.count;
+        match chosen.last {
+            Some(last) => after = last,
+            None => return Ok(all),
+        }
+    }
+}
+
+/// What people did, newest first, from before the entry `before` on.
+///
+/// # Errors
+/// Any error of the database.
+pub async fn audit(pool: &PgPool, before: Option<i64>, limit: u16) -> sqlx::Result<Vec<AuditEntry>> {
+    let conn = &mut *pool.acquire().await?;
+    sql::audited(conn, before.unwrap_or(i64::MAX), limit.into()).await
 }
 
 async fn counts(conn: &mut PgConnection, queue: &str) -> sqlx::Result<Vec<Count>> {

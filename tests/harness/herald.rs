@@ -6,10 +6,10 @@ use std::{
     sync::Mutex,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use super::{Database, database, eventually};
+use super::{Database, admin::ADMIN_KEYS, database, eventually};
 
 pub const SEALING_KEYS: &str = "test:ZGV2ZWxvcG1lbnQtb25seS1ub3QtYS1zZWNyZXQtISE=";
 
@@ -48,6 +48,14 @@ impl Herald {
         herald
     }
 
+    /// As [`Self::start_api_only`], for nobody of the administration pages.
+    pub async fn start_api_without_admin_keys() -> Self {
+        let mut herald = Self::prepare(&json!({})).await;
+        herald.settings.retain(|(name, _)| *name != "INTERNAL_CLIENT_API_KEYS");
+        herald.start(&["api"], &herald.base_url).await;
+        herald
+    }
+
     /// The API and the outside world, with the development seed. Workers come by [`Self::worker`].
     pub async fn start_without_workers() -> Self {
         let fixture: Value = serde_json::from_str(include_str!("../../src/dev.json")).unwrap();
@@ -74,6 +82,11 @@ impl Herald {
         Process(self.role(&["beat"]).spawn().unwrap())
     }
 
+    /// A command of the program, from its start to its end.
+    pub fn command(&self, arguments: &[&str]) -> Output {
+        self.role(arguments).env("USER", "ada").output().unwrap()
+    }
+
     async fn prepare(fixture: &Value) -> Self {
         let database = database().await;
         let (base_url, stub_url) = (free_address(), free_address());
@@ -82,6 +95,7 @@ impl Herald {
             ("HERALD_SEALING_KEYS", SEALING_KEYS.to_owned()),
             ("HERALD_API_URL", base_url.clone()),
             ("API_HOST_NAME", base_url.clone()),
+            ("INTERNAL_CLIENT_API_KEYS", ADMIN_KEYS.to_owned()),
             ("STUB_RECEIPT_DELAY_MS", "5-50".to_owned()),
             ("FIRETEXT_URL", format!("{stub_url}/firetext")),
             ("FIRETEXT_API_KEY", "test".to_owned()),
@@ -124,11 +138,6 @@ impl Herald {
             TcpStream::connect(address).await.ok()
         })
         .await;
-    }
-
-    /// Runs a command of the program to its end.
-    pub fn command(&self, arguments: &[&str]) -> Output {
-        self.role(arguments).output().unwrap()
     }
 
     fn role(&self, arguments: &[&str]) -> Command {

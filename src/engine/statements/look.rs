@@ -5,7 +5,7 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::control::Selection;
+use crate::{control::Selection, look::AuditEntry};
 
 /// A live run, as it is shown.
 pub(crate) struct LiveRow {
@@ -209,5 +209,62 @@ pub(crate) async fn before_in_turn(conn: &mut PgConnection, run: Uuid, most: i64
         most,
     )
     .fetch_one(conn)
+    .await
+}
+
+/// How many of the next selected live runs after the id `after` are in these states and under these controls, and the
+/// last of them. As the choice of those to which something is done, without its locks.
+pub(crate) async fn count_chosen(
+    conn: &mut PgConnection,
+    selection: &Selection,
+    (states, controls): (&[&str], &[&str]),
+    after: Uuid,
+    limit: i64,
+) -> sqlx::Result<ChosenRows> {
+    let ids = (!selection.ids.is_empty()).then_some(selection.ids.as_slice());
+    let states: Vec<String> = states.iter().map(|&state| state.to_owned()).collect();
+    let controls: Vec<String> = controls.iter().map(|&control| control.to_owned()).collect();
+    sqlx::query_as!(
+        ChosenRows,
+        r#"select count(*) as "count!", (array_agg(id order by id desc))[1] as last
+           from (select id from engine.run
+                 where id > $1 and ($2::uuid[] is null or id = any ($2)) and state = any ($3)
+                   and coalesce(control, '') = any ($12)
+                   and ($4::text is null or workflow = $4) and ($5::text is null or queue = $5)
+                   and ($6::text is null or state = $6) and ($7::uuid is null or tenant = $7)
+                   and ($8::text is null or strpos(last_error, $8) > 0)
+                   and ($9::timestamptz is null or created_at >= $9) and ($10::timestamptz is null or created_at < $10)
+                 order by id limit $11) chosen"#,
+        after,
+        ids,
+        &states,
+        selection.workflow,
+        selection.queue,
+        selection.state,
+        selection.tenant,
+        selection.error,
+        selection.created_after,
+        selection.created_before,
+        limit,
+        &controls,
+    )
+    .fetch_one(conn)
+    .await
+}
+
+pub(crate) struct ChosenRows {
+    pub count: i64,
+    pub last: Option<Uuid>,
+}
+
+/// What people did, from before the entry `before` backwards.
+pub(crate) async fn audited(conn: &mut PgConnection, before: i64, limit: i64) -> sqlx::Result<Vec<AuditEntry>> {
+    sqlx::query_as!(
+        AuditEntry,
+        "select id, at, actor, action, target, reason, changed from engine.audit where id < $1 order by id desc limit $2",
+        before,
+        limit,
+    )
+    .fetch_all(conn)
     .await
 }

@@ -153,12 +153,14 @@ async fn write(conn: &mut PgConnection, rows: &[Current]) -> Result<()> {
 }
 
 /// Gives up on rows that are `created`, `sending` or `pending`, and says which those were. The status is
-/// `technical-failure` or `temporary-failure`; anything else is refused.
+/// `technical-failure`, `temporary-failure` or `cancelled`; anything else is refused.
 pub async fn fail(conn: &mut PgConnection, failures: &[(Uuid, Status)]) -> Result<Vec<Settled>> {
-    if let Some((id, status)) = failures
-        .iter()
-        .find(|(_, s)| !matches!(s, Status::TechnicalFailure | Status::TemporaryFailure))
-    {
+    if let Some((id, status)) = failures.iter().find(|(_, s)| {
+        !matches!(
+            s,
+            Status::TechnicalFailure | Status::TemporaryFailure | Status::Cancelled
+        )
+    }) {
         return Err(Error::Invalid(format!(
             "notification {id} cannot be given up as {status}"
         )));
