@@ -27,7 +27,7 @@ faults: postgres
 	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends pgbouncer faketime; } || \
 	  echo "pgbouncer and faketime are not installed: their faults are skipped"
 	rm -rf "$${CARGO_TARGET_DIR:-target}/tmp/faults"
-	$(CARGO) test --workspace --test tests -- faults:: --include-ignored --skip faults::results --test-threads=1 --nocapture; \
+	RUST_BACKTRACE=0 $(CARGO) test --workspace --test tests -- faults:: --include-ignored --skip faults::results --test-threads=1 --nocapture; \
 	  failed=$$?; $(CARGO) test --workspace --test tests -- faults::results --ignored --nocapture && exit $$failed
 
 # The documents as served; CI compares them.

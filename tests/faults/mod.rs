@@ -1,6 +1,8 @@
 //! Faults against the built program's processes, counted at the phone. Each test is a line of the fault list, reports
 //! itself in a line ([`report`]), and ends with the same [`oracle`]. `make faults` plays them all.
 
+mod database;
+mod database_errors;
 mod leases;
 mod load;
 mod oracle;
@@ -8,13 +10,26 @@ mod process;
 mod report;
 mod results;
 
-use crate::harness::{Client, Herald, eventually};
+use crate::harness::{Client, Cluster, Database, Herald, eventually};
 
 /// The API and the outside world, with a witness in the database; nothing works on what is accepted yet.
 async fn herald() -> Herald {
     let herald = Herald::start_without_workers().await;
     oracle::watch(&herald.database).await;
     herald
+}
+
+/// As [`herald`], on a Postgres of its own that the test may stop. Processes end before their database.
+struct Private {
+    herald: Herald,
+    cluster: Cluster,
+}
+
+async fn private(settings: &[&str]) -> Private {
+    let cluster = Cluster::start(settings).await;
+    let herald = Herald::start_on(Database::in_cluster(&cluster.url).await).await;
+    oracle::watch(&herald.database).await;
+    Private { herald, cluster }
 }
 
 async fn count(herald: &Herald, sql: &'static str) -> usize {

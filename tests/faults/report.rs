@@ -63,7 +63,8 @@ pub async fn fault(number: &str, done: &str, play: impl AsyncFnOnce(&Report) -> 
         Err(panic) => {
             let words = panic.downcast_ref::<String>().map(String::as_str);
             let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
-            line.seen.insert(0, words.unwrap_or("a panic without words").to_owned());
+            let words = words.unwrap_or("a panic without words").split_whitespace();
+            line.seen.insert(0, words.collect::<Vec<_>>().join(" "));
         }
     }
     keep(&line);
