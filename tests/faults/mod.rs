@@ -1,14 +1,17 @@
 //! Faults against the built program's processes, counted at the phone. Each test is a line of the fault list, reports
 //! itself in a line ([`report`]), and ends with the same [`oracle`]. `make faults` plays them all.
 
+mod coordination;
 mod database;
 mod database_errors;
 mod leases;
 mod load;
+mod network;
 mod oracle;
 mod process;
 mod report;
 mod results;
+mod time;
 
 use crate::harness::{Client, Cluster, Database, Herald, eventually};
 
@@ -45,7 +48,7 @@ async fn until(herald: &Herald, what: &str, sql: &'static str, enough: impl Fn(u
 /// Waits until so many messages are at the phone.
 async fn until_at_the_phone(client: &Client<'_>, enough: usize) {
     eventually(&format!("{enough} messages are at the phone"), || async {
-        (client.whole_phone().await.len() >= enough).then_some(())
+        (client.phone_count().await >= enough).then_some(())
     })
     .await;
 }

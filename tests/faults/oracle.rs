@@ -55,6 +55,16 @@ pub async fn check_within(patience: Duration, report: &Report, herald: &Herald, 
     }
     each_is_settled_and_arrived_as_recorded(&herald.database, accepted, &phone, &resent).await;
     the_journal_is_whole(&herald.database).await;
+    let set_aside: i64 = sqlx::query_scalar("select count(*) from engine.run where state = 'failed'")
+        .fetch_one(&*herald.database)
+        .await
+        .unwrap();
+    assert_eq!(
+        set_aside,
+        0,
+        "runs were set aside and wait for a human (I8): {}",
+        whereabouts(&herald.database).await
+    );
 }
 
 async fn drained(patience: Duration, database: &Database) {

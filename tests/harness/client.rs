@@ -118,6 +118,13 @@ impl<'a> Client<'a> {
         self.look_at_phone("").await
     }
 
+    /// How many messages the phone got.
+    pub async fn phone_count(&self) -> usize {
+        let url = format!("{}/phone/count", self.herald.stub_url);
+        let answer: Value = self.http.get(url).send().await.unwrap().json().await.unwrap();
+        usize::try_from(answer["messages"].as_u64().unwrap()).unwrap()
+    }
+
     async fn look_at_phone(&self, filter: &str) -> Vec<Value> {
         let url = format!("{}/phone{filter}", self.herald.stub_url);
         let answer: Value = self.http.get(url).send().await.unwrap().json().await.unwrap();
