@@ -27,12 +27,6 @@ impl Load {
         self.accepted.iter().map(|(id, ..)| id.clone()).collect()
     }
 
-    /// Accepted a second, between two instants.
-    pub fn rate(&self, from: Instant, until: Instant) -> f64 {
-        let within = self.accepted.iter().filter(|(_, _, at)| (from..until).contains(at));
-        within.count() as f64 / (until - from).as_secs_f64()
-    }
-
     /// The answer time that 99 of 100 stay below, of those sent between two instants.
     pub fn p99(&self, from: Instant, until: Instant) -> Duration {
         let within = self.accepted.iter().filter(|(_, sent, _)| (from..until).contains(sent));

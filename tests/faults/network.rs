@@ -3,12 +3,13 @@
 use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::{
     count, herald,
     load::{load_while, outage, send},
-    oracle,
+    oracle, providers,
     report::{Verdict, fault},
     until_at_the_phone,
 };
@@ -57,7 +58,7 @@ async fn a_worker_cut_from_the_database_stops_sending_before_its_leases_end() {
 #[ignore = "a fault test: make faults"]
 async fn a_slow_and_lossy_way_to_the_database_slows_down_only() {
     let done = "2 s for each round trip to the database, 5 % sent again, for 60 s, with the default lease of 10 s";
-    fault("32", done, async |report| {
+    fault("32a", done, async |report| {
         let herald = Herald::start_without_api(crate::harness::database().await).await;
         oracle::watch(&herald.database).await;
         let gate = Gate::before(&herald.database.url).await;
@@ -81,6 +82,27 @@ async fn a_slow_and_lossy_way_to_the_database_slows_down_only() {
         ));
         oracle::check(report, &herald, &load.ids()).await;
         assert!(meanwhile > 0, "nothing was delivered while the way was slow");
+        Verdict::Passed
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "a fault test: make faults"]
+async fn a_slow_and_lossy_way_to_the_providers_slows_down_only() {
+    let done = "Firetext takes 2 s to answer, and MMG's connection is reset for one text in 20, for 20 s";
+    fault("32b", done, async |report| {
+        let herald = herald().await;
+        let client = Client::live(&herald);
+        let _worker = herald.worker_with("all", &[("PROVIDER_TIMEOUT_SECONDS", "10")]);
+        client.faults("firetext", &json!({"latency_ms": 2_000})).await;
+        client
+            .faults("mmg", &json!({"share": 0.05, "reset_before": true}))
+            .await;
+        let (load, ()) = load_while(&client, 40, outage(20.0)).await;
+        providers(&client, json!({})).await;
+        report.note(format!("{} texts not answered with 201", load.unanswered));
+        oracle::check(report, &herald, &load.ids()).await;
         Verdict::Passed
     })
     .await;

@@ -4,7 +4,7 @@ use std::{
     fs,
     net::TcpListener,
     os::unix::{fs::MetadataExt, process::CommandExt},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::Mutex,
 };
@@ -102,11 +102,6 @@ impl Cluster {
         server
             .as_mut()
             .is_some_and(|server| matches!(server.try_wait(), Ok(None)))
-    }
-
-    /// The folder of everything.
-    pub fn dir(&self) -> &Path {
-        &self.dir
     }
 
     /// What the server has written to its log.

@@ -23,6 +23,8 @@ const RETRANSMISSION: Duration = Duration::from_millis(300);
 struct Weather {
     /// Connections up to this number are half-open, for ever.
     deaf_up_to: usize,
+    /// Of those, these end with a reset: their other end is back, and knows nothing of them.
+    reset_up_to: usize,
     /// No connection carries anything, and new ones get no further than here.
     shut: bool,
     /// One way.
@@ -75,10 +77,13 @@ impl Gate {
         self.deafen();
     }
 
-    /// New connections pass again.
+    /// New connections pass again; those of before are reset.
     pub fn open(&self) {
         self.deafen();
-        self.weather.send_modify(|weather| weather.shut = false);
+        self.weather.send_modify(|weather| {
+            weather.shut = false;
+            weather.reset_up_to = weather.deaf_up_to;
+        });
     }
 
     /// The connections of now become half-open; new ones pass.
@@ -100,7 +105,7 @@ async fn pass(
     number: usize,
     mut from: impl AsyncRead + Unpin,
     to: impl AsyncWrite + Unpin + Send + 'static,
-    weather: watch::Receiver<Weather>,
+    mut weather: watch::Receiver<Weather>,
 ) {
     let (sender, chunks) = mpsc::unbounded_channel();
     let writing = tokio::spawn(deliver(to, chunks));
@@ -109,8 +114,9 @@ async fn pass(
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
         let now = *weather.borrow();
         if now.shut || number <= now.deaf_up_to {
-            // The bytes are lost, and so is this connection; it stays open towards both ends.
-            std::future::pending::<()>().await;
+            // The bytes are lost, and so is this connection; it stays open towards both ends until it is reset.
+            let _ = weather.wait_for(|weather| number <= weather.reset_up_to).await;
+            break;
         }
         let lost = now.loss > 0.0 && rand_share() < now.loss;
         let delay = now.latency + if lost { RETRANSMISSION } else { Duration::ZERO };
