@@ -18,7 +18,7 @@ use super::{
     report::{Verdict, fault},
     until,
 };
-use crate::harness::{Client, Herald, Process, eventually_within};
+use crate::harness::{Client, Herald, Process};
 
 /// Copies one accepted text so many times, as texts that sleep until an instant 5 s from now, in the queue of repetitions.
 async fn backlog(herald: &Herald, id: &str, texts: i32) {
@@ -62,10 +62,10 @@ async fn p95_to_the_phone(client: &Client<'_>, load: &Load) -> TimeDelta {
 #[tokio::test]
 #[ignore = "a fault test: make faults"]
 async fn texts_that_are_all_due_at_one_instant_do_not_hold_up_new_ones() {
-    const TEXTS: i32 = 20_000;
+    const TEXTS: i32 = 10_000;
     fault(
         "55",
-        "20,000 texts (a million, scaled down) due at one instant in the queue of repetitions, new ones meanwhile",
+        "10,000 texts (a million, scaled down) due at one instant in the queue of repetitions, new ones meanwhile",
         async |report| {
             let herald = herald().await;
             let client = Client::live(&herald);
@@ -75,26 +75,11 @@ async fn texts_that_are_all_due_at_one_instant_do_not_hold_up_new_ones() {
             let _sending = herald.worker_with("send-sms,send-email,research", &[]);
             let _repeating = herald.worker_with("retry,receipts", &[]);
             let (alone, ()) = load_while(&client, 10, outage(4.0)).await;
-            let since = Instant::now();
-            let left = "select count(*) from engine.run where queue = 'retry'";
-            let (beside, ()) = load_while(&client, 10, async {
-                outage(2.0).await;
-                eventually_within(Duration::from_secs(400), "the backlog is sent", || async {
-                    (count(&herald, left).await == 0).then_some(())
-                })
-                .await;
+            let (beside, left) = load_while(&client, 10, async {
+                outage(45.0).await;
+                count(&herald, "select count(*) from engine.run where queue = 'retry'").await
             })
             .await;
-            let drained = since.elapsed().as_secs();
-            let (first, second) = (
-                p95_to_the_phone(&client, &alone).await,
-                p95_to_the_phone(&client, &beside).await,
-            );
-            report.note(format!(
-                "p95 from request to phone {} ms alone, {} ms beside the backlog, which was sent in {drained} s",
-                first.num_milliseconds(),
-                second.num_milliseconds()
-            ));
             ids.extend(alone.ids());
             ids.extend(beside.ids());
             let copies: Vec<Uuid> = sqlx::query_scalar("select id from witness.backlog")
@@ -102,7 +87,17 @@ async fn texts_that_are_all_due_at_one_instant_do_not_hold_up_new_ones() {
                 .await
                 .unwrap();
             ids.extend(copies.iter().map(Uuid::to_string));
-            oracle::check(report, &herald, &ids).await;
+            report.note(format!("{left} of the backlog were left after 45 s"));
+            oracle::check_within(Duration::from_secs(300), report, &herald, &ids).await;
+            let (first, second) = (
+                p95_to_the_phone(&client, &alone).await,
+                p95_to_the_phone(&client, &beside).await,
+            );
+            report.note(format!(
+                "p95 from request to phone {} ms alone, {} ms beside the backlog",
+                first.num_milliseconds(),
+                second.num_milliseconds()
+            ));
             assert!(
                 second < TimeDelta::seconds(1),
                 "new texts waited for the old ones: p95 {second}"

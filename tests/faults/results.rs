@@ -48,9 +48,11 @@ fn surroundings() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let memory = memory.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     format!(
-        "{}, on {cores} cores with {} GB of memory; {}; {}; Herald at {}, built for tests (not optimised).",
+        "{}, on {cores} cores (load average at the end {}) with {} GB of memory; {}; {}; Herald at {}, built for tests (not optimised).",
         chrono::Utc::now().format("%e %B %Y").to_string().trim(),
+        load.split(' ').take(3).collect::<Vec<_>>().join(", "),
         memory.unwrap_or(0) / 1_000_000,
         said(Command::new(crate::harness::programs().join("postgres")).arg("--version")),
         said(Command::new("rustc").arg("--version")),
