@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test check bench openapi sqlx postgres
+.PHONY: run test check bench faults openapi sqlx postgres
 
 run: postgres
 	$(CARGO) build --release --bin herald
@@ -20,6 +20,15 @@ check:
 bench: postgres
 	$(CARGO) build --release --bin herald
 	cd tests/bench && $(CARGO) run --release
+
+# What Herald survives: a line a fault, and tests/faults/RESULTS.md. Takes some twenty minutes.
+faults: postgres
+	@{ command -v pgbouncer && command -v faketime; } >/dev/null || \
+	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends pgbouncer faketime; } || \
+	  echo "pgbouncer and faketime are not installed: their faults are skipped"
+	rm -rf "$${CARGO_TARGET_DIR:-target}/tmp/faults"
+	RUST_BACKTRACE=0 $(CARGO) test --workspace --test tests -- faults:: --include-ignored --skip faults::results --test-threads=1 --nocapture; \
+	  failed=$$?; $(CARGO) test --workspace --test tests -- faults::results --ignored --nocapture && exit $$failed
 
 # The documents as served; CI compares them.
 openapi:

@@ -101,10 +101,20 @@ impl<'a> Batch<'a> {
             .into_iter()
             .collect();
         // With its epoch: a process that lost a run and got it back may bring both lives of it in one batch.
-        for (i, checkpoint) in checkpoints {
-            if written.contains(&(checkpoint.run, checkpoint.claim.epoch)) {
-                self.live[i] = false;
-            }
+        let done: Vec<(usize, &Checkpoint)> = checkpoints
+            .into_iter()
+            .filter(|(_, checkpoint)| written.contains(&(checkpoint.run, checkpoint.claim.epoch)))
+            .collect();
+        let there = signals_there(conn, done.iter().map(|(_, checkpoint)| *checkpoint)).await?;
+        for (i, checkpoint) in done {
+            self.live[i] = false;
+            let held = self.locked.get(&checkpoint.run).filter(|run| holds(run, checkpoint));
+            self.answers[i] = match (held, &checkpoint.then) {
+                (Some(run), then) => Ok(goes_on(run, then, &there)),
+                (None, Then::Continue) => Err(Error::LeaseLost),
+                // It was parked, or it has ended.
+                (None, _) => Ok(Submitted::default()),
+            };
         }
         Ok(())
     }
@@ -118,7 +128,7 @@ impl<'a> Batch<'a> {
             let held = self
                 .locked
                 .get(&checkpoint.run)
-                .is_some_and(|run| run.epoch == checkpoint.claim.epoch && run.state == "running");
+                .is_some_and(|run| holds(run, checkpoint));
             #[cfg(feature = "simulation")]
             let held = held || (crate::simulation::sabotage().fence && self.locked.contains_key(&checkpoint.run));
             if self.live[i] && !held {
@@ -199,9 +209,15 @@ impl<'a> Batch<'a> {
             .live_items()
             .flat_map(|(_, item)| &item.submission.signals)
             .collect();
+        let ending: HashSet<Uuid> = self
+            .checkpoints()
+            .filter(|(_, checkpoint)| matches!(checkpoint.then, Then::Finish | Then::Fail { .. }))
+            .map(|(_, checkpoint)| checkpoint.run)
+            .collect();
+        let listens = |id: &Uuid| self.locked.get(id).is_some_and(|run| run.state != "failed") && !ending.contains(id);
         let (known, unknown): (Vec<&NewSignal>, Vec<&NewSignal>) = signals
             .into_iter()
-            .partition(|signal| signal.otherwise.is_none() || self.locked.contains_key(&signal.run));
+            .partition(|signal| signal.otherwise.is_none() || listens(&signal.run));
         if !known.is_empty() {
             sql::insert_signals(conn, &known).await?;
         }
@@ -247,16 +263,12 @@ impl<'a> Batch<'a> {
     }
 
     async fn move_runs(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
-        let there = self.signals_there(conn).await?;
+        let there = signals_there(conn, self.checkpoints().map(|(_, checkpoint)| checkpoint)).await?;
         let mut parked = Parked::default();
         let mut finished = Vec::new();
         for (i, checkpoint) in self.checkpoints().collect::<Vec<_>>() {
             let run = &self.locked[&checkpoint.run];
-            let goes_on = Submitted {
-                signal: there.get(&checkpoint.run).cloned(),
-                control: held_back(run, &checkpoint.then),
-                ..Submitted::default()
-            };
+            let goes_on = goes_on(run, &checkpoint.then, &there);
             if goes_on.signal.is_some() || goes_on.control.is_some() {
                 self.answers[i] = Ok(goes_on);
                 continue;
@@ -293,22 +305,6 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    async fn signals_there(&self, conn: &mut PgConnection) -> sqlx::Result<HashMap<Uuid, (i64, Value)>> {
-        let (mut runs, mut names, mut after) = (Vec::new(), Vec::new(), Vec::new());
-        for (_, checkpoint) in self.checkpoints() {
-            if let Then::Wait { signal, after_n, .. } = &checkpoint.then {
-                runs.push(checkpoint.run);
-                names.push(signal.clone());
-                after.push(*after_n);
-            }
-        }
-        if runs.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let rows = sql::waiting_signals(conn, &runs, &names, &after).await?;
-        Ok(rows.into_iter().map(|row| (row.run_id, (row.n, row.payload))).collect())
-    }
-
     fn live_items(&self) -> impl Iterator<Item = (usize, &'a Item)> {
         let (items, live) = (self.items, &self.live);
         items.iter().enumerate().filter(move |(i, _)| live[*i])
@@ -317,6 +313,43 @@ impl<'a> Batch<'a> {
     fn checkpoints(&self) -> impl Iterator<Item = (usize, &'a Checkpoint)> {
         self.live_items()
             .filter_map(|(i, item)| Some((i, item.submission.checkpoint.as_ref()?)))
+    }
+}
+
+/// Whether the claim that wrote the checkpoint still holds the run.
+fn holds(run: &LockedRun, checkpoint: &Checkpoint) -> bool {
+    run.epoch == checkpoint.claim.epoch && run.state == "running"
+}
+
+/// Signals that runs want to wait for and that are there already, with their numbers.
+async fn signals_there(
+    conn: &mut PgConnection,
+    checkpoints: impl Iterator<Item = &Checkpoint>,
+) -> sqlx::Result<HashMap<Uuid, (i64, Value)>> {
+    let (mut runs, mut names, mut after) = (Vec::new(), Vec::new(), Vec::new());
+    for checkpoint in checkpoints {
+        if let Then::Wait { signal, after_n, .. } = &checkpoint.then {
+            runs.push(checkpoint.run);
+            names.push(signal.clone());
+            after.push(*after_n);
+        }
+    }
+    if runs.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = sql::waiting_signals(conn, &runs, &names, &after).await?;
+    Ok(rows.into_iter().map(|row| (row.run_id, (row.n, row.payload))).collect())
+}
+
+/// What a run that keeps its lease is told.
+fn goes_on(run: &LockedRun, then: &Then, there: &HashMap<Uuid, (i64, Value)>) -> Submitted {
+    Submitted {
+        signal: there
+            .get(&run.id)
+            .filter(|_| matches!(then, Then::Wait { .. }))
+            .cloned(),
+        control: held_back(run, then),
+        ..Submitted::default()
     }
 }
 

@@ -111,21 +111,20 @@ async fn commit_batches(pool: PgPool, queue: Arc<Mutex<mpsc::Receiver<Item>>>, l
         if queue.lock().await.recv_many(&mut items, limit).await == 0 {
             return;
         }
-        commit_until_settled(&pool, std::mem::take(&mut items)).await;
+        commit_until_settled(&pool, std::mem::take(&mut items), Trial::First).await;
     }
 }
 
 /// Repeats a batch over database trouble until it is written.
-async fn commit_until_settled(pool: &PgPool, mut items: Vec<Item>) {
+async fn commit_until_settled(pool: &PgPool, mut items: Vec<Item>, mut trial: Trial) {
     let mut pause = Duration::from_millis(20);
-    let mut trial = Trial::First;
     loop {
         match try_once(pool, items, trial).await {
             Tried::Settled => return,
             Tried::NotYet(same) => items = same,
             Tried::Refused(items) => {
                 for item in items {
-                    Box::pin(commit_until_settled(pool, vec![item])).await;
+                    Box::pin(commit_until_settled(pool, vec![item], trial)).await;
                 }
                 return;
             }

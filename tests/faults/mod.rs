@@ -1,77 +1,38 @@
-//! Faults against the built program, counted at the phone. The oracle is the one of the fault list: every accepted
-//! message ends in one terminal status, and the phone got it once, unless the journal records that it was sent again.
+//! Faults against the built program's processes, counted at the phone. Each test is a line of the fault list, reports
+//! itself in a line ([`report`]), and ends with the same [`oracle`]. `make faults` plays them all.
 
-use std::collections::HashMap;
+mod coordination;
+mod database;
+mod database_errors;
+mod leases;
+mod load;
+mod network;
+mod oracle;
+mod process;
+mod report;
+mod results;
+mod time;
 
-use uuid::Uuid;
+use crate::harness::{Client, Cluster, Database, Herald, eventually};
 
-use crate::harness::{Client, Herald, eventually};
-
-const TEXTS: usize = 2_000;
-
-#[tokio::test]
-async fn a_killed_worker_loses_no_text_and_sends_none_twice_off_the_record() {
+/// The API and the outside world, with a witness in the database; nothing works on what is accepted yet.
+async fn herald() -> Herald {
     let herald = Herald::start_without_workers().await;
-    let client = Client::live(&herald);
-    let mut ids = Vec::new();
-    for _ in 0..TEXTS / 50 {
-        ids.extend(futures::future::join_all((0..50).map(|_| client.send_text("07700900123"))).await);
-    }
-
-    let worker = herald.worker();
-    eventually("the work is well under way", || async {
-        (sent(&herald).await > TEXTS / 10).then_some(())
-    })
-    .await;
-    worker.kill();
-    let at_the_kill = sent(&herald).await;
-    assert!(
-        at_the_kill < TEXTS,
-        "the worker was too fast to be killed in the middle"
-    );
-    let _next = herald.worker();
-
-    eventually("every text is delivered", || async {
-        (delivered(&herald).await == TEXTS).then_some(())
-    })
-    .await;
-    let resent = resent(&herald).await;
-    let mut phone: HashMap<String, usize> = HashMap::new();
-    for message in client.whole_phone().await {
-        *phone
-            .entry(message["reference"].as_str().unwrap().to_owned())
-            .or_default() += 1;
-    }
-    println!(
-        "{TEXTS} accepted, {at_the_kill} sent at the kill, {} at the phone, {} sent again on record",
-        phone.len(),
-        resent.len()
-    );
-    for id in ids {
-        let got = phone.get(&id).copied().unwrap_or(0);
-        let allowed = 1 + resent.get(&id.parse().unwrap()).copied().unwrap_or(0);
-        assert!(got >= 1, "{id} was delivered, and the phone has not got it");
-        assert!(
-            got <= allowed,
-            "{id} reached the phone {got} times, of which {allowed} are on record"
-        );
-    }
+    oracle::watch(&herald.database).await;
+    herald
 }
 
-async fn sent(herald: &Herald) -> usize {
-    count(
-        herald,
-        "select count(*) from notifications where notification_status <> 'created'",
-    )
-    .await
+/// As [`herald`], on a Postgres of its own that the test may stop. Processes end before their database.
+struct Private {
+    herald: Herald,
+    cluster: Cluster,
 }
 
-async fn delivered(herald: &Herald) -> usize {
-    count(
-        herald,
-        "select count(*) from notifications where notification_status = 'delivered'",
-    )
-    .await
+async fn private(settings: &[&str]) -> Private {
+    let cluster = Cluster::start(settings).await;
+    let herald = Herald::start_on(Database::in_cluster(&cluster.url).await).await;
+    oracle::watch(&herald.database).await;
+    Private { herald, cluster }
 }
 
 async fn count(herald: &Herald, sql: &'static str) -> usize {
@@ -79,16 +40,21 @@ async fn count(herald: &Herald, sql: &'static str) -> usize {
     usize::try_from(count).unwrap()
 }
 
-/// How many times each text was sent again on record.
-async fn resent(herald: &Herald) -> HashMap<Uuid, usize> {
-    let rows: Vec<(Uuid, i64)> = sqlx::query_as(
-        "select run_id, count(*) from engine.journal, jsonb_array_elements(events) e
-         where e ->> 'event' = 'resent' group by run_id",
-    )
-    .fetch_all(&*herald.database)
-    .await
-    .unwrap();
-    rows.into_iter()
-        .map(|(run, times)| (run, usize::try_from(times).unwrap()))
-        .collect()
+/// Waits until this query counts as many.
+async fn until(herald: &Herald, what: &str, sql: &'static str, enough: impl Fn(usize) -> bool) {
+    eventually(what, || async { enough(count(herald, sql).await).then_some(()) }).await;
+}
+
+/// Waits until so many messages are at the phone.
+async fn until_at_the_phone(client: &Client<'_>, enough: usize) {
+    eventually(&format!("{enough} messages are at the phone"), || async {
+        (client.phone_count().await >= enough).then_some(())
+    })
+    .await;
+}
+
+/// Sets the stub's faults for both providers of texts.
+async fn providers(client: &Client<'_>, faults: serde_json::Value) {
+    client.faults("firetext", &faults).await;
+    client.faults("mmg", &faults).await;
 }

@@ -46,14 +46,28 @@ pub async fn database() -> Database {
     )))
     .await
     .unwrap();
-    let url = cluster.url.replace("/herald?", &format!("/{name}?"));
-    let options: PgConnectOptions = url.parse().unwrap();
-    let pool = PgPoolOptions::new()
-        .max_connections(20)
-        .connect_with(options)
-        .await
-        .unwrap();
-    Database { url, pool }
+    Database::at(cluster.url.replace("/herald?", &format!("/{name}?"))).await
+}
+
+impl Database {
+    /// A fresh, migrated database of a test's own cluster.
+    pub async fn in_cluster(url: &str) -> Self {
+        let mut conn = PgConnection::connect(url).await.unwrap();
+        conn.execute("create database herald").await.unwrap();
+        let database = Self::at(url.replace("/postgres?", "/herald?")).await;
+        sqlx::migrate!().run(&database.pool).await.unwrap();
+        database
+    }
+
+    async fn at(url: String) -> Self {
+        let options: PgConnectOptions = url.parse().unwrap();
+        let pool = PgPoolOptions::new()
+            .max_connections(20)
+            .connect_with(options)
+            .await
+            .unwrap();
+        Self { url, pool }
+    }
 }
 
 /// Cluster and template. The folder is a new one each time: a test run never meets what an earlier one left.

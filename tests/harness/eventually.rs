@@ -10,7 +10,19 @@ const PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// # Panics
 /// After a minute, saying what was waited for.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, look: impl FnMut() -> F) -> T {
+    eventually_within(PATIENCE, what, look).await
+}
+
+/// As [`eventually`], with a patience of its own.
+///
+/// # Panics
+/// After `patience`, saying what was waited for.
+pub async fn eventually_within<T, F: Future<Output = Option<T>>>(
+    patience: Duration,
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> T {
     let looking = async {
         let mut ticks = interval(Duration::from_millis(10));
         loop {
@@ -20,7 +32,7 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: 
             }
         }
     };
-    timeout(PATIENCE, looking)
+    timeout(patience, looking)
         .await
-        .unwrap_or_else(|_| panic!("waited in vain until {what}"))
+        .unwrap_or_else(|_| panic!("waited in vain for {} s until {what}", patience.as_secs()))
 }

@@ -26,6 +26,16 @@ pub struct Herald {
 pub struct Process(Child);
 
 impl Process {
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Sends a signal, such as `-STOP`.
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
     /// `kill -9`.
     pub fn kill(mut self) {
         self.0.kill().unwrap();
@@ -43,14 +53,14 @@ impl Drop for Process {
 impl Herald {
     /// The API on a database with this fixture; nothing works on what it accepts.
     pub async fn start_api_only(fixture: &Value) -> Self {
-        let herald = Self::prepare(fixture).await;
+        let herald = Self::prepare(fixture, database().await);
         herald.start(&["api"], &herald.base_url).await;
         herald
     }
 
     /// As [`Self::start_api_only`], for nobody of the administration pages.
     pub async fn start_api_without_admin_keys() -> Self {
-        let mut herald = Self::prepare(&json!({})).await;
+        let mut herald = Self::prepare(&json!({}), database().await);
         herald.settings.retain(|(name, _)| *name != "INTERNAL_CLIENT_API_KEYS");
         herald.start(&["api"], &herald.base_url).await;
         herald
@@ -58,10 +68,21 @@ impl Herald {
 
     /// The API and the outside world, with the development seed. Workers come by [`Self::worker`].
     pub async fn start_without_workers() -> Self {
-        let fixture: Value = serde_json::from_str(include_str!("../../src/dev.json")).unwrap();
-        let herald = Self::prepare(&fixture).await;
-        herald.start(&["stub"], &herald.stub_url).await;
+        Self::start_on(database().await).await
+    }
+
+    /// As [`Self::start_without_workers`], on a given database.
+    pub async fn start_on(database: Database) -> Self {
+        let herald = Self::start_without_api(database).await;
         herald.start(&["api"], &herald.base_url).await;
+        herald
+    }
+
+    /// The outside world alone, with the development seed. The API comes by [`Self::api_with`].
+    pub async fn start_without_api(database: Database) -> Self {
+        let fixture: Value = serde_json::from_str(include_str!("../../src/dev.json")).unwrap();
+        let herald = Self::prepare(&fixture, database);
+        herald.start(&["stub"], &herald.stub_url).await;
         herald
     }
 
@@ -75,7 +96,7 @@ impl Herald {
 
     /// A worker of all queues.
     pub fn worker(&self) -> Process {
-        Process(self.role(&["worker", "--queues", "all"]).spawn().unwrap())
+        self.worker_with("all", &[])
     }
 
     pub fn beat(&self) -> Process {
@@ -87,8 +108,23 @@ impl Herald {
         self.role(arguments).env("USER", "ada").output().unwrap()
     }
 
-    async fn prepare(fixture: &Value) -> Self {
-        let database = database().await;
+    /// A worker of some queues, with settings of its own.
+    pub fn worker_with(&self, queues: &str, settings: &[(&str, &str)]) -> Process {
+        let mut worker = self.role(&["worker", "--queues", queues]);
+        Process(worker.envs(settings.iter().copied()).spawn().unwrap())
+    }
+
+    /// Any role that has nothing to listen on, such as `beat`.
+    pub fn role_with(&self, arguments: &[&str], settings: &[(&str, &str)]) -> Process {
+        Process(self.role(arguments).envs(settings.iter().copied()).spawn().unwrap())
+    }
+
+    /// The API, with settings of its own.
+    pub async fn api_with(&self, settings: &[(&str, &str)]) -> Process {
+        self.listening(&["api"], &self.base_url, settings).await
+    }
+
+    fn prepare(fixture: &Value, database: Database) -> Self {
         let (base_url, stub_url) = (free_address(), free_address());
         let settings = vec![
             ("DATABASE_URL", database.url.clone()),
@@ -130,14 +166,20 @@ impl Herald {
     }
 
     async fn start(&self, arguments: &[&str], url: &str) {
+        let process = self.listening(arguments, url, &[]).await;
+        self.processes.lock().unwrap().push(process);
+    }
+
+    async fn listening(&self, arguments: &[&str], url: &str, settings: &[(&str, &str)]) -> Process {
         let address = url.strip_prefix("http://").unwrap();
         let port = address.rsplit(':').next().unwrap();
-        let process = Process(self.role(arguments).env("PORT", port).spawn().unwrap());
-        self.processes.lock().unwrap().push(process);
+        let mut role = self.role(arguments);
+        let process = Process(role.envs(settings.iter().copied()).env("PORT", port).spawn().unwrap());
         eventually(&format!("{arguments:?} listens"), || async {
             TcpStream::connect(address).await.ok()
         })
         .await;
+        process
     }
 
     fn role(&self, arguments: &[&str]) -> Command {

@@ -2,14 +2,18 @@
 
 mod admin;
 mod client;
+mod cluster;
 mod database;
 mod eventually;
+mod gate;
 mod herald;
 mod proxy;
 
 pub use admin::Admin;
 pub use client::{Client, SMS_TEMPLATE, http, live_token};
+pub use cluster::{Cluster, account, programs};
 pub use database::{Database, database};
-pub use eventually::eventually;
-pub use herald::{Herald, SEALING_KEYS, program};
+pub use eventually::{eventually, eventually_within};
+pub use gate::Gate;
+pub use herald::{Herald, Process, SEALING_KEYS, program};
 pub use proxy::LossyProxy;
