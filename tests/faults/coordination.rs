@@ -62,10 +62,10 @@ async fn p95_to_the_phone(client: &Client<'_>, load: &Load) -> TimeDelta {
 #[tokio::test]
 #[ignore = "a fault test: make faults"]
 async fn texts_that_are_all_due_at_one_instant_do_not_hold_up_new_ones() {
-    const TEXTS: i32 = 10_000;
+    const TEXTS: i32 = 20_000;
     fault(
         "55",
-        "10,000 texts (a million, scaled down) due at one instant in the queue of repetitions, new ones meanwhile",
+        "20,000 texts (a million, scaled down) due at one instant in the queue of repetitions, new ones meanwhile",
         async |report| {
             let herald = herald().await;
             let client = Client::live(&herald);

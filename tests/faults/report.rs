@@ -2,6 +2,7 @@
 
 use std::{fs, panic::AssertUnwindSafe, path::PathBuf, sync::Mutex};
 
+use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +110,16 @@ fn keep(line: &Line) {
 /// Where the lines are kept: one file a fault.
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("faults")
+}
+
+/// When the oldest and the newest line were kept: they are from one run only if this is its time.
+pub fn recorded() -> (DateTime<Utc>, DateTime<Utc>) {
+    let files = fs::read_dir(folder()).into_iter().flatten().flatten();
+    let times = files.map(|file| DateTime::from(file.metadata().unwrap().modified().unwrap()));
+    let mut times: Vec<DateTime<Utc>> = times.collect();
+    times.sort();
+    let of = |time: Option<&DateTime<Utc>>| time.copied().unwrap_or_else(Utc::now);
+    (of(times.first()), of(times.last()))
 }
 
 /// Every line kept, in the order of the list.

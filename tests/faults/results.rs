@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, fs, process::Command};
 
-use super::report::{Line, lines};
+use super::report::{Line, lines, recorded};
 
 #[test]
 #[ignore = "the last step of: make faults"]
@@ -12,9 +12,18 @@ fn the_results_are_written_down() {
          Written by `make faults`: each line is a test of `tests/faults/` that drives the built program's processes against a real\n\
          Postgres, with the stub's phone as the outside world. *Accepted* were answered with 201; *at the phone* is how many messages\n\
          arrived, repetitions included; *resent* is how many of those the journal holds a decision for, \"outcome unknown, send again\".\n\
-         Every line passed the oracle of `tests/faults/oracle.rs` unless its verdict says otherwise.\n\n",
+         Every line passed the oracle of `tests/faults/oracle.rs` unless its verdict says otherwise. A line is of the last run of its\n\
+         fault, which need not be the same run for all.\n\n",
     );
     writeln!(page, "{}\n", surroundings()).unwrap();
+    let (oldest, newest) = recorded();
+    writeln!(
+        page,
+        "Lines recorded from {} to {} UTC.\n",
+        oldest.format("%F %R"),
+        newest.format("%F %R")
+    )
+    .unwrap();
     page += "| fault | what was done | accepted | at the phone | resent | verdict | seen |\n|---|---|---|---|---|---|---|\n";
     let lines = lines();
     for line in &lines {
