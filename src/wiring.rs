@@ -7,7 +7,7 @@ use herald_engine::{BatchLimits, Client};
 use herald_providers::{SmsClient, firetext, mmg, ses};
 use herald_workflows::{Tools, keep_house::DAYS_AHEAD, retry, tools};
 use sqlx::{
-    PgPool,
+    Connection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -36,6 +36,16 @@ pub async fn connect(url: &str, connections: u32) -> anyhow::Result<PgPool> {
         // A dead connection shows itself by an error, and everything that is written is repeated over that.
         .test_before_acquire(false)
         .acquire_timeout(Duration::from_secs(10))
+        // A connection whose other end is gone without a word, and on which somebody has stopped waiting, must not keep
+        // its place in the pool until TCP gives it up.
+        .after_release(|conn, _| {
+            Box::pin(async move {
+                match tokio::time::timeout(Duration::from_secs(5), conn.ping()).await {
+                    Ok(alive) => alive.map(|()| true),
+                    Err(_) => Err(sqlx::Error::WorkerCrashed),
+                }
+            })
+        })
         .connect_with(options)
         .await
         .context("cannot reach the database of DATABASE_URL")

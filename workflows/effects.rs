@@ -1,6 +1,7 @@
 //! What stories change in our tables: each effect is applied in batches, in the transaction that records its step.
 
-use herald_engine::{Effect, EffectResult};
+use herald_engine::{Effect, EffectError, EffectResult, Transient};
+
 use herald_message::{receipt::Receipt, status::Status};
 use herald_store::notifications::{self, NewNotification, Sent, Settlement};
 use sqlx::PgConnection;
@@ -12,7 +13,7 @@ pub struct Insert(pub NewNotification);
 impl Effect for Insert {
     async fn apply(batch: &[&Self], conn: &mut PgConnection) -> EffectResult {
         let rows: Vec<&NewNotification> = batch.iter().map(|insert| &insert.0).collect();
-        notifications::insert(conn, &rows).await?;
+        notifications::insert(conn, &rows).await.map_err(told)?;
         Ok(())
     }
 }
@@ -23,7 +24,7 @@ pub struct MarkSending(pub Sent);
 impl Effect for MarkSending {
     async fn apply(batch: &[&Self], conn: &mut PgConnection) -> EffectResult {
         let sent: Vec<&Sent> = batch.iter().map(|mark| &mark.0).collect();
-        notifications::mark_sending(conn, &sent).await?;
+        notifications::mark_sending(conn, &sent).await.map_err(told)?;
         Ok(())
     }
 }
@@ -45,7 +46,7 @@ impl Effect for Settle {
                 billable_units: settle.billable_units,
             })
             .collect();
-        for settled in notifications::settle(conn, &settlements).await? {
+        for settled in notifications::settle(conn, &settlements).await.map_err(told)? {
             tracing::debug!(notification = %settled.id, status = %settled.status, "settled");
         }
         Ok(())
@@ -87,6 +88,15 @@ impl Effect for GiveUp {
 
 async fn fail(conn: &mut PgConnection, ids: impl Iterator<Item = Uuid>, status: Status) -> EffectResult {
     let failed: Vec<(Uuid, Status)> = ids.map(|id| (id, status)).collect();
-    notifications::fail(conn, &failed).await?;
+    notifications::fail(conn, &failed).await.map_err(told)?;
     Ok(())
+}
+
+/// Tells the engine which errors of the database pass.
+fn told(error: herald_store::Error) -> EffectError {
+    if error.is_transient() {
+        Box::new(Transient(error.to_string()))
+    } else {
+        Box::new(error)
+    }
 }

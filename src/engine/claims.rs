@@ -79,10 +79,11 @@ enum State {
 }
 
 impl Claims {
-    pub fn new(claimer: Claimer) -> Self {
+    /// Claims nothing any more once `draining`.
+    pub fn new(claimer: Claimer, draining: &CancellationToken) -> Self {
         Self {
             claimer,
-            stop: CancellationToken::new(),
+            stop: draining.child_token(),
             state: State::Idle,
         }
     }
@@ -182,6 +183,10 @@ impl Claimer {
         let mut ahead = Ahead::new();
         let mut idle = Duration::ZERO;
         while !stop.is_cancelled() {
+            // What cannot be renewed must not be claimed.
+            if stop.run_until_cancelled(self.leases.can_be_kept()).await.is_none() {
+                return;
+            }
             // At least an eighth of the room is free before a claim, so that a busy queue is claimed in batches.
             let least = ((self.concurrency + ahead.runs()) / 8).max(1);
             let reserve = Ahead::MOST - ahead.runs();
@@ -190,7 +195,11 @@ impl Claimer {
             };
             // The permits of the reserve are given back at once: they only keep the process from claiming too much.
             drop(room.split(reserve));
-            match self.claim(room.num_permits(), Instant::now()).await {
+            let claim = self.claim(room.num_permits(), Instant::now());
+            match tokio::time::timeout(self.leases.length(), claim)
+                .await
+                .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+            {
                 Ok(rows) if !rows.is_empty() => {
                     idle = Duration::ZERO;
                     ahead.note(rows.len());

@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use crate::{
     Error,
     batch::{self, Trial},
-    error::is_transient,
+    error::{Transient, is_transient},
     submission::{Item, Submission, Submitted},
     turns::Turns,
 };
@@ -145,13 +145,17 @@ pub(crate) enum Tried {
     Refused(Vec<Item>),
 }
 
+/// What a try may take: beyond the database's own limits, its connection is as good as dead.
+const LONGEST_TRY: Duration = Duration::from_secs(20);
+
 pub(crate) async fn try_once(pool: &PgPool, mut items: Vec<Item>, trial: Trial) -> Tried {
     // Whoever has stopped waiting, a request that timed out or a run whose lease ended, is not written any more.
     items.retain(|item| !item.reply.is_closed());
     if items.is_empty() {
         return Tried::Settled;
     }
-    match batch::write(pool, &items, trial).await {
+    let written = tokio::time::timeout(LONGEST_TRY, batch::write(pool, &items, trial)).await;
+    match written.unwrap_or_else(|_| Err(Box::new(Transient("no answer from the database".to_owned())))) {
         Ok(answers) => answer(items, answers),
         Err(error) if is_transient(&*error) => {
             tracing::warn!(%error, submissions = items.len(), "a batch could not be written yet");

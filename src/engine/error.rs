@@ -24,11 +24,20 @@ pub enum Error {
     Database(#[from] sqlx::Error),
 }
 
+/// What an effect answers when the same transaction may succeed if it is repeated, in words. An effect that passes a
+/// `sqlx::Error` on, wrapped or not, need not say so.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Transient(pub String);
+
 /// Whether the same transaction may succeed when it is repeated: connection trouble, a restart of the server,
-/// deadlocks and serialization failures. Looks for the `sqlx::Error` inside wrapped errors too.
+/// deadlocks and serialization failures. Looks inside wrapped errors too.
 pub(crate) fn is_transient(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
+        if error.is::<Transient>() {
+            return true;
+        }
         if let Some(error) = error.downcast_ref::<sqlx::Error>() {
             return is_transient_sqlx(error);
         }
@@ -42,6 +51,7 @@ fn is_transient_sqlx(error: &sqlx::Error) -> bool {
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
         | sqlx::Error::Protocol(_)
+        | sqlx::Error::BeginFailed
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(error) => error.code().is_some_and(|code| is_transient_state(&code)),
@@ -50,7 +60,11 @@ fn is_transient_sqlx(error: &sqlx::Error) -> bool {
 }
 
 /// SQLSTATE classes 08 (connection), 40 (rollback: deadlock, serialization), 53 (resources), 57 (operator
-/// intervention, such as a shutdown), and 25006, a standby that is not yet promoted.
+/// intervention, such as a shutdown), 58 (the server's own machine); 55P03, a lock that was waited for too long; and
+/// 25006, a standby that is not yet promoted.
 fn is_transient_state(code: &str) -> bool {
-    ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "25006"
+    ["08", "40", "53", "57", "58"]
+        .iter()
+        .any(|class| code.starts_with(class))
+        || ["25006", "55P03"].contains(&code)
 }

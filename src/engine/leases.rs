@@ -8,7 +8,7 @@ use std::{
 };
 
 use sqlx::PgPool;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -19,6 +19,8 @@ use crate::statements;
 pub(crate) struct Leases {
     held: Arc<Mutex<HashMap<Uuid, Held>>>,
     length: Duration,
+    /// Until when nothing is to be claimed, because renewing does not work.
+    blocked: Arc<watch::Sender<Option<Instant>>>,
 }
 
 #[derive(Debug)]
@@ -28,6 +30,9 @@ struct Held {
     since: Instant,
     lost: CancellationToken,
 }
+
+/// How long a worker claims nothing at most after a renewal without an answer.
+const LONGEST_SUSPICION: Duration = Duration::from_secs(30);
 
 /// One held lease. Dropping it lets go of it here; what the database says of the run is not changed by that.
 #[derive(Debug)]
@@ -53,7 +58,31 @@ impl Leases {
         Self {
             held: Arc::default(),
             length,
+            blocked: Arc::new(watch::Sender::new(None)),
         }
+    }
+
+    /// Returns when renewing works, as far as is known: at once, or after a renewal that succeeded, or after the longest
+    /// time that a worker stands idle for nothing but suspicion.
+    pub async fn can_be_kept(&self) {
+        let mut blocked = self.blocked.subscribe();
+        loop {
+            let Some(until) = *blocked.borrow_and_update() else {
+                return;
+            };
+            if tokio::time::timeout_at(until, blocked.changed()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn note_blocked(&self) {
+        let idle = (self.length * 10).min(LONGEST_SUSPICION);
+        self.blocked.send_replace(Some(Instant::now() + idle));
+    }
+
+    fn note_free(&self) {
+        self.blocked.send_if_modified(|blocked| blocked.take().is_some());
     }
 
     pub fn length(&self) -> Duration {
@@ -95,11 +124,18 @@ impl Leases {
                 }
                 // A renewal that takes longer than this would come too late anyway.
                 match tokio::time::timeout(self.length / 3, renew(&pool, &ids, &epochs, self.length)).await {
-                    Ok(Ok(renewed)) => self.note(&ids, &epochs, &renewed, sent),
+                    Ok(Ok(renewed)) => {
+                        self.note_free();
+                        self.note(&ids, &epochs, &renewed, sent);
+                    }
+                    // Claims meet the same error, and show when it is over.
                     Ok(Err(error)) => {
                         tracing::warn!(%error, runs = ids.len(), "could not renew leases")
                     }
-                    Err(_) => tracing::warn!(runs = ids.len(), "renewing leases took too long"),
+                    Err(_) => {
+                        self.note_blocked();
+                        tracing::warn!(runs = ids.len(), "renewing leases took too long");
+                    }
                 }
             }
         };

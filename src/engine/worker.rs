@@ -67,6 +67,7 @@ impl Worker {
         let bells = Bells::new(&self.queues);
         let leases = Leases::new(self.settings.lease);
         let stop = CancellationToken::new();
+        let draining = CancellationToken::new();
         tokio::spawn(bells.clone().listen(self.pool.clone(), stop.clone()));
         tokio::spawn(leases.clone().keep(self.pool.clone(), stop.clone()));
         let owner = Uuid::now_v7();
@@ -88,9 +89,10 @@ impl Worker {
                 slots: Slots::new(self.settings.concurrency),
                 deaths: self.settings.deaths,
             };
+            let drained = draining.clone();
             monitor = monitor.register(move |_| {
                 WorkerBuilder::new(format!("{}-{owner}", queue.0))
-                    .backend(Claims::new(claimer.clone()))
+                    .backend(Claims::new(claimer.clone(), &drained))
                     .data(executor.clone())
                     .parallelize(tokio::spawn)
                     .build(play)
@@ -99,6 +101,7 @@ impl Worker {
         let ended = monitor
             .run_with_signal(async {
                 shutdown.await;
+                draining.cancel();
                 Ok(())
             })
             .await;

@@ -1,6 +1,6 @@
 //! Reads messages for concurrent stories: while one query is under way, the next ones gather, and share a query.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use herald_store::notifications::{self, ToSend};
 use sqlx::PgPool;
@@ -9,6 +9,9 @@ use uuid::Uuid;
 
 /// Ids in one query at most.
 const BATCH: usize = 256;
+
+/// What a query may take: beyond that, its connection is as good as dead.
+const LONGEST: Duration = Duration::from_secs(10);
 
 pub(super) struct Reader(mpsc::Sender<Wanted>);
 
@@ -45,7 +48,10 @@ impl Reader {
 async fn answer(pool: &PgPool, batch: Vec<Wanted>) {
     let ids: Vec<Uuid> = batch.iter().map(|wanted| wanted.id).collect();
     let read = async { notifications::to_send(&mut *pool.acquire().await?, &ids).await };
-    let read = read.await.map_err(|error| error.to_string());
+    let read = tokio::time::timeout(LONGEST, read)
+        .await
+        .map_err(|_| "no answer".to_owned())
+        .and_then(|read| read.map_err(|error: herald_store::Error| error.to_string()));
     let found = read.map(|rows| {
         rows.into_iter()
             .map(|row| (row.id, row))
