@@ -298,10 +298,7 @@ impl Tools {
     }
 
     async fn read(&self, id: Uuid) -> Result<Option<ToSend>, AttemptError> {
-        self.messages
-            .read(id)
-            .await
-            .map_err(|why| AttemptError::again(format!("our database: {why}")))
+        self.messages.read(id).await.map_err(database)
     }
 
     fn personalisation(&self, message: &ToSend) -> Result<Personalisation, AttemptError> {
@@ -358,7 +355,10 @@ fn refused(error: SendError) -> Result<ProviderReference, AttemptError> {
     })
 }
 
-/// Our own database: whatever it is, nothing has been done yet.
-fn database(error: impl std::error::Error) -> AttemptError {
-    AttemptError::again(format!("our database: {error}"))
+/// Our own database: whatever it is, nothing has been done yet. A provider's long back-off is not meant for it.
+fn database(error: impl std::fmt::Display) -> AttemptError {
+    AttemptError::Again {
+        why: format!("our database: {error}"),
+        after: Some(Duration::from_secs(15)),
+    }
 }

@@ -26,7 +26,7 @@ async fn a_worker_whose_heartbeat_alone_starves_stops_claiming() {
             let client = Client::live(&herald);
             providers(&client, json!({"latency_ms": 1_500, "receipt_delay_ms": 25_000})).await;
             let ids = send(&client, 450).await;
-            let later = "update engine.run set due_at = now() + interval '1 hour'
+            let later = "update engine.run set state = 'sleeping', due_at = now() + interval '1 hour'
                      where id in (select id from engine.run order by id desc limit 400)";
             herald.database.execute(later).await.unwrap();
             let _worker = herald.worker();

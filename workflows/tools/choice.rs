@@ -27,7 +27,7 @@ impl Weights {
     #[expect(clippy::disallowed_methods, reason = "drawn in an attempt, whose plan is recorded")]
     pub async fn choose_sms(&self, international: bool, tried: &[String]) -> Result<Provider, AttemptError> {
         let active = self.cache.try_get_with((), self.read()).await;
-        let active = active.map_err(|error| AttemptError::again(format!("our database: {error}")))?;
+        let active = active.map_err(super::database)?;
         let fit: Vec<(Provider, i32)> = active
             .iter()
             .filter(|provider| !international || provider.supports_international)
