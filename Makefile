@@ -16,10 +16,11 @@ check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
-# Requests a second, texts delivered a second, and what each costs the database.
+# Requests a second, texts delivered a second, and what each costs the database; then the engine and its peers.
 bench: postgres
 	$(CARGO) build --release --bin herald
-	cd tests/bench && $(CARGO) run --release
+	cd tests/bench && $(CARGO) run --release -- program
+	cd tests/bench && $(CARGO) run --release -- peers
 
 # What Herald survives: a line a fault, and tests/faults/RESULTS.md. Takes some twenty minutes.
 faults: postgres

@@ -177,11 +177,18 @@ pub(crate) async fn release(pool: &PgPool, runs: &[Claimed]) {
     }
 }
 
+/// How often a claimer looks for what has been due for long: ended leases above all.
+const LOOK_BACK: Duration = Duration::from_secs(1);
+
+/// How long what was due before a look may take to be seen by others, beyond which the next look back finds it.
+const MARGIN: Duration = Duration::from_secs(5);
+
 impl Claimer {
     async fn claim_until(self, stop: CancellationToken, sender: mpsc::Sender<Claimed>) {
         let permits = Arc::new(Semaphore::new(self.concurrency + Ahead::MOST));
         let mut ahead = Ahead::new();
         let mut idle = Duration::ZERO;
+        let mut looked_back: Option<Instant> = None;
         while !stop.is_cancelled() {
             // What cannot be renewed must not be claimed.
             if stop.run_until_cancelled(self.leases.can_be_kept()).await.is_none() {
@@ -195,13 +202,16 @@ impl Claimer {
             };
             // The permits of the reserve are given back at once: they only keep the process from claiming too much.
             drop(room.split(reserve));
-            let claim = self.claim(room.num_permits(), Instant::now());
+            let now = Instant::now();
+            let look_back = looked_back.map(|last| now - last).filter(|passed| *passed < LOOK_BACK);
+            let claim = self.claim(room.num_permits(), now, look_back.map(|passed| passed + MARGIN));
             match tokio::time::timeout(self.leases.length(), claim)
                 .await
                 .unwrap_or(Err(sqlx::Error::PoolTimedOut))
             {
                 Ok(rows) if !rows.is_empty() => {
                     idle = Duration::ZERO;
+                    looked_back = looked_back.filter(|_| look_back.is_some()).or(Some(now));
                     ahead.note(rows.len());
                     if !self.hand_over(rows, &mut room, &sender).await {
                         return;
@@ -209,6 +219,7 @@ impl Claimer {
                     continue;
                 }
                 Ok(_) => {
+                    looked_back = looked_back.filter(|_| look_back.is_some()).or(Some(now));
                     ahead.note(0);
                     idle = (idle * 2).clamp(Duration::from_millis(20), self.longest_idle);
                 }
@@ -224,10 +235,15 @@ impl Claimer {
     }
 
     /// Claims, and reads the journals of the runs that have one. The leases count from `since`.
-    pub(crate) async fn claim(&self, limit: usize, since: Instant) -> Result<Vec<Claimable>, sqlx::Error> {
+    pub(crate) async fn claim(
+        &self,
+        limit: usize,
+        since: Instant,
+        look_back: Option<Duration>,
+    ) -> Result<Vec<Claimable>, sqlx::Error> {
         let conn = &mut *self.pool.acquire().await?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = sql::claim(conn, self.queue.0, self.owner, self.leases.length(), limit).await?;
+        let rows = sql::claim(conn, self.queue.0, self.owner, self.leases.length(), limit, look_back).await?;
         let mut runs: Vec<Claimable> = rows
             .into_iter()
             .map(|row| Claimable {

@@ -38,7 +38,7 @@ pub(crate) struct ClaimedRow {
 }
 
 /// Takes up to `limit` due runs of a queue under a new lease, as far as the queue's limits allow. A running run is due
-/// when its lease has ended, so this is also how the runs of a dead worker come back. How it is done, and what was
+/// when its lease has ended, so this is also how the runs of a dead worker come back; without `look_back` alone. How it is done, and what was
 /// tried, stands with the function, in the migrations.
 pub(crate) async fn claim(
     conn: &mut PgConnection,
@@ -46,17 +46,19 @@ pub(crate) async fn claim(
     owner: Uuid,
     lease: Duration,
     limit: i64,
+    look_back: Option<Duration>,
 ) -> sqlx::Result<Vec<ClaimedRow>> {
     sqlx::query_as!(
         ClaimedRow,
         r#"select id as "id!", workflow as "workflow!", input as "input!", epoch as "epoch!", attempt as "attempt!",
                deaths as "deaths!", created_at as "created_at!", claimed_at as "claimed_at!", start_by, expires_at,
                control, control_reason
-           from engine.claim($1, $2, $3, $4)"#,
+           from engine.claim($1, $2, $3, $4, $5)"#,
         queue,
         owner,
         lease.as_secs_f64(),
         limit,
+        look_back.map(|length| length.as_secs_f64()),
     )
     .fetch_all(conn)
     .await
