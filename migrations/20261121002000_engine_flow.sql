@@ -81,17 +81,19 @@ end $$;
 -- is counted; they hold their place in every limit already. Then timers that have run out, for half of the room at
 -- most, so that an hour's worth of them cannot starve what is new. Then the ready, in the order of their turns.
 --
--- `look_back`, in seconds, bounds how old timers may be that are looked for, and leaves out ended leases; null looks for
--- everything. What has been due for longer was found before, and its index entries are dead: while an old transaction
--- keeps them from being cleaned, a claim would walk over all of them each time. So claimers look back now and then only.
+-- Where `since` and `turn` are given, only timers that ran out after the one are looked for, and only the ready from the
+-- other on, and no ended leases. What was due before was found before, and its index entries are dead: while an old
+-- transaction keeps them from being cleaned, a claim walks over all of them. Claimers give the bounds when `walked`, the
+-- seconds it took to find what is due, says that they are worth it. `last_turn` is that of the last ready run.
 --
 -- Each array walks its partial index and locks as it goes, 0.1 ms for 100 runs; joined to the update instead of
 -- gathered in an array, the planner may run it once a row. Skipping locked rows keeps claimers apart.
 create function engine.claim(
-    the_queue text, the_owner uuid, lease double precision, room bigint, look_back double precision)
+    the_queue text, the_owner uuid, lease double precision, room bigint, since timestamptz, turn timestamptz)
 returns table (
     id uuid, workflow text, input jsonb, epoch bigint, attempt integer, deaths smallint, created_at timestamptz,
-    claimed_at timestamptz, start_by timestamptz, expires_at timestamptz, control text, control_reason text)
+    claimed_at timestamptz, start_by timestamptz, expires_at timestamptz, control text, control_reason text,
+    last_turn timestamptz, walked double precision)
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -104,6 +106,9 @@ declare
     ready uuid[];
     keys text[];
     keyed uuid[];
+    the_turn timestamptz;
+    began timestamptz;
+    the_walk double precision;
 begin
     select coalesce(bool_or(q.paused) filter (where q.name = the_queue), bool_or(q.paused) filter (where q.name = '*'), false),
         coalesce(bool_or(q.max_running is not null or q.rate is not null) filter (where q.name = the_queue), false)
@@ -126,8 +131,9 @@ begin
         end if;
         fresh := greatest(fresh, 0);
     end if;
+    began := clock_timestamp();
     held := '{}';
-    if look_back is null then
+    if since is null then
         held := array(
             select r.id from engine.run r
             where r.queue = the_queue and r.state = 'running' and r.due_at <= now()
@@ -138,16 +144,16 @@ begin
     into timers, keys, keyed
     from (select r.id, r.key from engine.run r
         where r.queue = the_queue and r.state in ('waiting', 'sleeping', 'parked') and r.due_at <= now()
-            and r.due_at >= coalesce(now() - look_back * interval '1 second', '-infinity')
+            and r.due_at >= coalesce(since, '-infinity')
         order by r.due_at limit (fresh + 1) / 2 for update skip locked) t;
     if keyed is not null then
         update engine.run r set state = 'blocked', waits_for = null where r.id = any (keyed);
         perform engine.promote(keys);
     end if;
-    ready := array(
-        select r.id from engine.run r
-        where r.queue = the_queue and r.state = 'ready' and r.due_at < 'infinity'
-        order by r.due_at limit fresh - cardinality(timers) for update skip locked);
+    select coalesce(array_agg(t.id), '{}'), max(t.due_at) into ready, the_turn
+    from (select r.id, r.due_at from engine.run r
+        where r.queue = the_queue and r.state = 'ready' and r.due_at < 'infinity' and r.due_at >= coalesce(turn, '-infinity')
+        order by r.due_at limit fresh - cardinality(timers) for update skip locked) t;
     if limits.rate is not null then
         update engine.queue q set refilled_at = clock_timestamp(),
             tokens = limits.tokens - cardinality(held) - cardinality(timers) - cardinality(ready)
@@ -156,6 +162,7 @@ begin
     if cardinality(held) + cardinality(timers) + cardinality(ready) = 0 then
         return;
     end if;
+    the_walk := extract(epoch from clock_timestamp() - began);
     return query
     update engine.run r
     set deaths = r.deaths + (r.state = 'running')::int::smallint,
@@ -163,7 +170,7 @@ begin
         due_at = clock_timestamp() + lease * interval '1 second'
     where r.id = any (held || timers || ready)
     returning r.id, r.workflow, r.input, r.epoch, r.attempt, r.deaths, r.created_at, clock_timestamp(), r.start_by, r.expires_at,
-        r.control, r.control_reason;
+        r.control, r.control_reason, the_turn, the_walk;
 end $$;
 
 -- Makes the partitions of today and the days ahead; harmless to repeat. A partition holds the runs that began on its

@@ -28,6 +28,7 @@ use tower::layer::util::Identity;
 use uuid::Uuid;
 
 use crate::{
+    frontier::{Bounds, Frontier, Walk},
     leases::{Lease, Leases},
     past::{Past, read_past},
     slots::Ahead,
@@ -177,18 +178,12 @@ pub(crate) async fn release(pool: &PgPool, runs: &[Claimed]) {
     }
 }
 
-/// How often a claimer looks for what has been due for long: ended leases above all.
-const LOOK_BACK: Duration = Duration::from_secs(1);
-
-/// How long what was due before a look may take to be seen by others, beyond which the next look back finds it.
-const MARGIN: Duration = Duration::from_secs(5);
-
 impl Claimer {
     async fn claim_until(self, stop: CancellationToken, sender: mpsc::Sender<Claimed>) {
         let permits = Arc::new(Semaphore::new(self.concurrency + Ahead::MOST));
         let mut ahead = Ahead::new();
         let mut idle = Duration::ZERO;
-        let mut looked_back: Option<Instant> = None;
+        let mut frontier = Frontier::default();
         while !stop.is_cancelled() {
             // What cannot be renewed must not be claimed.
             if stop.run_until_cancelled(self.leases.can_be_kept()).await.is_none() {
@@ -203,25 +198,26 @@ impl Claimer {
             // The permits of the reserve are given back at once: they only keep the process from claiming too much.
             drop(room.split(reserve));
             let now = Instant::now();
-            let look_back = looked_back.map(|last| now - last).filter(|passed| *passed < LOOK_BACK);
-            let claim = self.claim(room.num_permits(), now, look_back.map(|passed| passed + MARGIN));
-            match tokio::time::timeout(self.leases.length(), claim)
+            let bounds = frontier.bounds(now);
+            match tokio::time::timeout(self.leases.length(), self.claim(room.num_permits(), now, bounds))
                 .await
                 .unwrap_or(Err(sqlx::Error::PoolTimedOut))
             {
-                Ok(rows) if !rows.is_empty() => {
-                    idle = Duration::ZERO;
-                    looked_back = looked_back.filter(|_| look_back.is_some()).or(Some(now));
-                    ahead.note(rows.len());
-                    if !self.hand_over(rows, &mut room, &sender).await {
-                        return;
+                Ok((rows, walk)) => {
+                    frontier.note(bounds, now, now.elapsed(), walk);
+                    if !rows.is_empty() {
+                        idle = Duration::ZERO;
+                        ahead.note(rows.len());
+                        if !self.hand_over(rows, &mut room, &sender).await {
+                            return;
+                        }
+                        continue;
                     }
-                    continue;
-                }
-                Ok(_) => {
-                    looked_back = looked_back.filter(|_| look_back.is_some()).or(Some(now));
                     ahead.note(0);
                     idle = (idle * 2).clamp(Duration::from_millis(20), self.longest_idle);
+                    if bounds.is_some() {
+                        idle = idle.min(frontier.rest(now));
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, queue = self.queue.0, "could not claim");
@@ -239,11 +235,11 @@ impl Claimer {
         &self,
         limit: usize,
         since: Instant,
-        look_back: Option<Duration>,
-    ) -> Result<Vec<Claimable>, sqlx::Error> {
+        bounds: Option<Bounds>,
+    ) -> Result<(Vec<Claimable>, Option<Walk>), sqlx::Error> {
         let conn = &mut *self.pool.acquire().await?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = sql::claim(conn, self.queue.0, self.owner, self.leases.length(), limit, look_back).await?;
+        let (rows, walk) = sql::claim(conn, self.queue.0, self.owner, self.leases.length(), limit, bounds).await?;
         let mut runs: Vec<Claimable> = rows
             .into_iter()
             .map(|row| Claimable {
@@ -263,7 +259,7 @@ impl Claimer {
                 run.past = pasts.remove(&run.row.id).unwrap_or_else(|| Ok(Default::default()));
             }
         }
-        Ok(runs)
+        Ok((runs, walk))
     }
 
     /// False when nobody takes them any more.

@@ -15,6 +15,7 @@ mod control;
 mod effect;
 mod error;
 mod executor;
+mod frontier;
 mod journal;
 mod leases;
 pub mod look;

@@ -9,7 +9,10 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::submission::{NewRun, NewSignal};
+use crate::{
+    frontier::{Bounds, Walk},
+    submission::{NewRun, NewSignal},
+};
 
 mod control;
 mod look;
@@ -38,30 +41,50 @@ pub(crate) struct ClaimedRow {
 }
 
 /// Takes up to `limit` due runs of a queue under a new lease, as far as the queue's limits allow. A running run is due
-/// when its lease has ended, so this is also how the runs of a dead worker come back; without `look_back` alone. How it is done, and what was
-/// tried, stands with the function, in the migrations.
+/// when its lease has ended, so this is also how the runs of a dead worker come back; within `bounds` they do not. How it
+/// is done, and what was tried, stands with the function, in the migrations. Nothing is told of a walk that found nothing.
 pub(crate) async fn claim(
     conn: &mut PgConnection,
     queue: &str,
     owner: Uuid,
     lease: Duration,
     limit: i64,
-    look_back: Option<Duration>,
-) -> sqlx::Result<Vec<ClaimedRow>> {
-    sqlx::query_as!(
-        ClaimedRow,
+    bounds: Option<Bounds>,
+) -> sqlx::Result<(Vec<ClaimedRow>, Option<Walk>)> {
+    let rows = sqlx::query!(
         r#"select id as "id!", workflow as "workflow!", input as "input!", epoch as "epoch!", attempt as "attempt!",
                deaths as "deaths!", created_at as "created_at!", claimed_at as "claimed_at!", start_by, expires_at,
-               control, control_reason
-           from engine.claim($1, $2, $3, $4, $5)"#,
+               control, control_reason, last_turn, walked as "walked!"
+           from engine.claim($1, $2, $3, $4, $5, $6)"#,
         queue,
         owner,
         lease.as_secs_f64(),
         limit,
-        look_back.map(|length| length.as_secs_f64()),
+        bounds.map(|bounds| bounds.since),
+        bounds.map(|bounds| bounds.turn),
     )
     .fetch_all(conn)
-    .await
+    .await?;
+    let walk = rows.first().map(|row| Walk {
+        at: row.claimed_at,
+        last_turn: row.last_turn,
+        took: Duration::from_secs_f64(row.walked.max(0.0)),
+    });
+    let claimed = rows.into_iter().map(|row| ClaimedRow {
+        id: row.id,
+        workflow: row.workflow,
+        input: row.input,
+        epoch: row.epoch,
+        attempt: row.attempt,
+        deaths: row.deaths,
+        created_at: row.created_at,
+        claimed_at: row.claimed_at,
+        start_by: row.start_by,
+        expires_at: row.expires_at,
+        control: row.control,
+        control_reason: row.control_reason,
+    });
+    Ok((claimed.collect(), walk))
 }
 
 /// Moves the ends of leases; returns the runs whose lease was still held.

@@ -21,7 +21,7 @@ use self::{
 };
 use crate::harness::{Database, database};
 
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 2_000;
 
 /// Virtual time, and the number of the driver's operation in every row. One connection serves all processes.
 const SIM: &str = "

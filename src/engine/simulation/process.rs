@@ -116,7 +116,7 @@ impl Process {
         mut keep: impl FnMut(Uuid) -> bool,
     ) -> sqlx::Result<Vec<(Uuid, i64, bool)>> {
         let limit = self.permits.available_permits();
-        let mut claimed = self.claimer(queue).claim(limit, self.start + now, None).await?;
+        let (mut claimed, _) = self.claimer(queue).claim(limit, self.start + now, None).await?;
         claimed.sort_by_key(|claimed| claimed.row.id);
         let (mut told, mut refused) = (Vec::new(), Vec::new());
         for Claimable { row, past, lease } in claimed {
