@@ -4,10 +4,12 @@
 
 mod api_edges;
 mod api_golden;
+mod beyond;
 mod clients;
 mod dev;
 mod engine;
 mod faults;
+mod fuzz;
 mod harness;
 mod message_golden;
 mod operate;

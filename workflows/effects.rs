@@ -64,6 +64,17 @@ impl Effect for TimeOut {
     }
 }
 
+/// It could not be sent while its service wanted it to be.
+pub struct Expire {
+    pub id: Uuid,
+}
+
+impl Effect for Expire {
+    async fn apply(batch: &[&Self], conn: &mut PgConnection) -> EffectResult {
+        fail(conn, batch.iter().map(|expire| expire.id), Status::TemporaryFailure).await
+    }
+}
+
 /// Somebody wanted it not to be sent, in time.
 pub struct Cancel {
     pub id: Uuid,

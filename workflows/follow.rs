@@ -9,7 +9,7 @@ use herald_store::notifications::Sent;
 use uuid::Uuid;
 
 use crate::{
-    effects::{Cancel, GiveUp, MarkSending, Settle, TimeOut},
+    effects::{Cancel, Expire, GiveUp, MarkSending, Settle, TimeOut},
     receipts::ReceiptSignal,
     tools::{ProviderReference, SendPlan},
 };
@@ -26,6 +26,8 @@ pub async fn follow(
         Err(Failure::Step(why)) => {
             match why {
                 StepFailure::Cancelled { .. } => run.commit("given up", Cancel { id })?,
+                // As its service wished: nobody has to look at this run.
+                StepFailure::Expired { .. } => return run.commit("given up", Expire { id }),
                 _ => run.commit("given up", GiveUp { id })?,
             }
             return Err(why.into());

@@ -16,7 +16,7 @@ use herald_message::{
 };
 use herald_providers::{Accepted, Email, Outcome, SendError, SmsClient, Text, ses};
 use herald_store::{
-    KeyType, NotificationType,
+    KeyType, NotificationType, idempotency,
     notifications::{self, Sent, ToSend},
     sealed::{Sealer, context},
 };
@@ -77,6 +77,9 @@ type PreparedSend<'a> = Result<Prepared<'a, SendPlan, ProviderReference>, Attemp
 
 /// The longest pause that a provider may impose on us: an absurd Retry-After must not park a message for ever.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
+
+/// Rows that are deleted at once.
+const TIDY_BATCH: i64 = 5_000;
 
 impl Tools {
     pub fn new(
@@ -275,6 +278,8 @@ impl Tools {
         let tidied = herald_engine::tidy(&self.pool, self.keep_days)
             .await
             .map_err(database)?;
+        let mut conn = self.pool.acquire().await.map_err(database)?;
+        while idempotency::tidy(&mut conn, TIDY_BATCH).await.map_err(database)? > 0 {}
         Ok(Prepared::Done {
             plan: (),
             answer: tidied.partitions,

@@ -1,13 +1,17 @@
 //! What requests need to know of services, kept for a moment, so that the happy path asks the database nothing.
 //!
 //! Nothing here is older than two seconds when it is used: a revoked key or a changed template takes effect that
-//! soon everywhere, without a word between processes. What does not exist is remembered as well. Of many
-//! requests that miss the same entry, one asks. An error is told to all who waited for it, and not kept.
+//! soon everywhere, without a word between processes, and at once where [`crate::changes`] hears of it. What does not
+//! exist is remembered as well. Of many requests that miss the same entry, one asks. An error is told to all who
+//! waited for it, and not kept.
 
 use std::{
     collections::HashSet,
     hash::Hash,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -68,6 +72,8 @@ pub struct Cache {
     reply_to: Moka<(Uuid, Option<Uuid>), Option<Arc<str>>>,
     recipients: Moka<Uuid, Arc<TeamAndGuests>>,
     sms_rates: Moka<NaiveDate, Option<Decimal>>,
+    /// How often everything was forgotten: what was asked for before is not kept.
+    forgotten: AtomicU64,
 }
 
 impl Cache {
@@ -81,7 +87,19 @@ impl Cache {
             reply_to: short_lived(),
             recipients: short_lived(),
             sms_rates: short_lived(),
+            forgotten: AtomicU64::new(0),
         }
+    }
+
+    /// Something has changed in the database.
+    pub fn forget(&self) {
+        self.forgotten.fetch_add(1, Ordering::SeqCst);
+        self.services.invalidate_all();
+        self.templates.invalidate_all();
+        self.sms_senders.invalidate_all();
+        self.reply_to.invalidate_all();
+        self.recipients.invalidate_all();
+        self.sms_rates.invalidate_all();
     }
 
     pub async fn service(&self, id: Uuid) -> Result<Option<Arc<KnownService>>, Error> {
@@ -168,14 +186,14 @@ impl Cache {
         K: Copy + Eq + Hash + Send + Sync + 'static,
         V: Clone + Send + Sync + 'static,
     {
-        let started = Instant::now();
+        let (started, forgotten) = (Instant::now(), self.forgotten.load(Ordering::SeqCst));
         let query = async {
             let asked = async { query(&mut *self.pool.acquire().await?).await };
             let late = |_elapsed| herald_store::Error::Unavailable("it did not answer in time".to_owned());
             tokio::time::timeout(PATIENCE, asked).await.map_err(late)?
         };
         let loaded = kept.try_get_with(key, query).await;
-        if started.elapsed() > FRESH {
+        if started.elapsed() > FRESH || self.forgotten.load(Ordering::SeqCst) != forgotten {
             kept.invalidate(&key).await;
         }
         loaded.map_err(|error| {

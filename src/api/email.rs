@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use herald_message::email_address::{self, EmailAddress};
-use herald_store::{NotificationType, notifications::NewNotification, templates::Template};
+use herald_store::{NotificationType, notifications::{NewNotification, NotificationView}, templates::Template};
 use herald_workflows::accept;
 use poem::{Request, web::Data};
 use poem_openapi::{ApiResponse, Object, OpenApi};
@@ -15,10 +15,11 @@ use crate::{
     App, Error, Tag,
     auth::Caller,
     content, files,
+    once::Once,
     payload::{Answer, Posted, Timestamp},
-    recipient,
+    read, recipient,
     sanitise::{Sanitised, sanitise},
-    send::{self, SentTemplate},
+    send::{self, SentTemplate, Wanted},
     validation::{Fields, present},
 };
 
@@ -40,8 +41,12 @@ impl Emails {
         request: &Request,
         body: Posted<EmailRequest>,
     ) -> Result<EmailAccepted, Error> {
+        let once = Once::of(&app, &caller, request.headers(), "email", &body.bytes)?;
+        if let Some(earlier) = once.earlier().await? {
+            let host = send::host_of(request, &app.settings);
+            return AcceptedEmail::again(&app, &caller, &body.bytes, earlier, &host);
+        }
         let mut order = Order::read(&body.bytes)?;
-
         send::check_permission(&caller, NotificationType::Email)?;
         let sanitised_content = sanitise(&mut order.personalisation, &order.sanitise_content_for)?;
         let template = send::template(&app, &caller, order.template_id, NotificationType::Email).await?;
@@ -52,7 +57,8 @@ impl Emails {
         files::replace_with_links(&app, &caller, &mut order.personalisation, simulated)?;
         let content = content::email(&template, &order.personalisation)?;
 
-        let id = Uuid::now_v7();
+        let wanted = order.wanted.by(&caller);
+        let id = once.id().await?;
         if !simulated {
             let row = NewNotification {
                 unsubscribe_link: unsubscribe_link(&app, id, &order, &template),
@@ -61,30 +67,32 @@ impl Emails {
                 personalisation: send::seal(&app, &order.personalisation),
                 client_reference: order.reference.clone(),
                 reply_to_text: reply_to.map(|address| address.to_string()),
+                scheduled_for: wanted.scheduled_for,
                 ..send::row(id, &caller, &template)
             };
-            accept::email(&app.engine, row).await?;
+            accept::email(&app.engine, row, wanted.timing()).await?;
         }
         let host = send::host_of(request, &app.settings);
         Ok(EmailAccepted::Created(Answer(AcceptedEmail {
             content: EmailContent {
                 body: content.body,
-                from_email: format!(
-                    "{}@{}",
-                    caller.service().email_sender_local_part,
-                    app.settings.email_domain
-                ),
+                from_email: from_email(&app, &caller),
                 one_click_unsubscribe_url: order.one_click_unsubscribe_url,
                 subject: content.subject,
             },
             id,
             reference: order.reference,
             sanitised_content,
-            scheduled_for: None,
+            scheduled_for: wanted.scheduled_for.map(Timestamp),
             template: SentTemplate::new(&host, &template),
             uri: send::notification_uri(&host, id),
         })))
     }
+}
+
+fn from_email(app: &App, caller: &Caller) -> String {
+    let local_part = &caller.service().email_sender_local_part;
+    format!("{local_part}@{}", app.settings.email_domain)
 }
 
 /// The link for the email's `List-Unsubscribe` header: the service's own, or one of ours if the template wants it. Ours
@@ -106,6 +114,7 @@ struct Order {
     template_id: Uuid,
     personalisation: Map<String, Value>,
     reference: Option<String>,
+    wanted: Wanted,
     email_reply_to_id: Option<Uuid>,
     one_click_unsubscribe_url: Option<String>,
     sanitise_content_for: Vec<String>,
@@ -119,7 +128,7 @@ impl Order {
         let email_address = fields.judged_text("email_address", email_address::parse);
         let template_id = fields.uuid("template_id");
         let personalisation = fields.object("personalisation");
-        fields.schedule("scheduled_for");
+        let wanted = Wanted::read(&mut fields);
         let email_reply_to_id = fields.uuid("email_reply_to_id");
         let one_click_unsubscribe_url = fields.https_url("one_click_unsubscribe_url");
         let sanitise_content_for = fields.texts("sanitise_content_for");
@@ -129,6 +138,7 @@ impl Order {
             template_id: present(template_id, "template_id")?,
             personalisation: personalisation.unwrap_or_default(),
             reference,
+            wanted,
             email_reply_to_id,
             one_click_unsubscribe_url,
             sanitise_content_for,
@@ -146,8 +156,13 @@ struct EmailRequest {
     /// The client's own, to find the message by.
     #[oai(validator(max_length = 1000))]
     reference: Option<String>,
-    /// Within the next 24 hours. It is checked, and then ignored: the message is sent at once.
+    /// Within the next 24 hours. Kept for services with the permission `schedule_messages`; for others it is checked, and
+    /// the message is sent at once.
     scheduled_for: Option<String>,
+    /// Seconds after which the message is not wanted any more: it is then not sent, and becomes `temporary-failure`.
+    /// They count from the time that it is scheduled for.
+    #[oai(validator(minimum(value = "1"), maximum(value = "259200")))]
+    expires_in: Option<u32>,
     /// One of the service's reply-to addresses, if not the default.
     email_reply_to_id: Option<Uuid>,
     /// Where mail programs can unsubscribe the recipient; starts with `https://`.
@@ -170,7 +185,7 @@ struct AcceptedEmail {
     reference: Option<String>,
     /// By placeholder: what was changed in its value.
     sanitised_content: BTreeMap<String, Sanitised>,
-    /// Always null.
+    /// When it will be sent; null: at once.
     scheduled_for: Option<Timestamp>,
     template: SentTemplate,
     /// Where to read about it.
@@ -184,4 +199,33 @@ struct EmailContent {
     from_email: String,
     one_click_unsubscribe_url: Option<String>,
     subject: String,
+}
+
+impl AcceptedEmail {
+    /// The answer to a request that came before, with the same body.
+    fn again(
+        app: &App,
+        caller: &Caller,
+        body: &[u8],
+        notification: NotificationView,
+        host: &str,
+    ) -> Result<EmailAccepted, Error> {
+        let mut fields = Fields::of_body(body)?;
+        let mut personalisation = fields.object("personalisation").unwrap_or_default();
+        let content = read::content(app, &notification)?;
+        Ok(EmailAccepted::Created(Answer(Self {
+            content: EmailContent {
+                body: content.body,
+                from_email: from_email(app, caller),
+                one_click_unsubscribe_url: fields.https_url("one_click_unsubscribe_url"),
+                subject: content.subject.unwrap_or_default(),
+            },
+            id: notification.id,
+            sanitised_content: sanitise(&mut personalisation, &fields.texts("sanitise_content_for"))?,
+            scheduled_for: notification.scheduled_for.map(Timestamp),
+            template: SentTemplate::of(host, &notification),
+            uri: send::notification_uri(host, notification.id),
+            reference: notification.client_reference,
+        })))
+    }
 }

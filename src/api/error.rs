@@ -31,6 +31,11 @@ pub enum Error {
     BadRequest(Cow<'static, str>),
     #[error("{0}")]
     InvalidPhone(String),
+    #[error("The idempotency key was used for another request")]
+    KeyReused,
+    /// It is too late for what is asked for.
+    #[error("{0}")]
+    Conflict(&'static str),
     #[error("No result found")]
     NotFound,
     /// The address is not one of ours after all.
@@ -61,6 +66,8 @@ impl Error {
         match self {
             Self::Validation(_) | Self::BadRequest(_) | Self::InvalidPhone(_) => StatusCode::BAD_REQUEST,
             Self::Auth { status, .. } => *status,
+            Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Conflict(_) => StatusCode::CONFLICT,
             Self::NotFound | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -76,6 +83,8 @@ impl Error {
             Self::Auth { .. } => "AuthError",
             Self::BadRequest(_) => "BadRequestError",
             Self::InvalidPhone(_) => "InvalidPhoneError",
+            Self::KeyReused => "IdempotencyKeyError",
+            Self::Conflict(_) => "ConflictError",
             Self::NotFound | Self::NoRoute => "NoResultFound",
             Self::TooLarge { .. } => "RequestEntityTooLarge",
             Self::TooSlow => "RequestTimeout",
@@ -183,6 +192,11 @@ impl ApiResponse for Error {
             described::<Errors>(401, "`AuthError`: there is no bearer token."),
             described::<Errors>(403, "`AuthError`: the token is wrong, too old, or of a revoked key."),
             described::<Errors>(404, "`NoResultFound`: the service has no such thing."),
+            described::<Errors>(409, "`ConflictError`: it is too late for that."),
+            described::<Errors>(
+                422,
+                "`IdempotencyKeyError`: the `Idempotency-Key`, or the reference that serves as one, was used for another request.",
+            ),
             described::<Errors>(501, "`NotImplementedError`: Herald cannot do this yet."),
         ]);
         meta

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use chrono::{NaiveDate, NaiveDateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, TimeDelta, Utc};
 use regex::Regex;
 use uuid::Uuid;
 
@@ -44,26 +44,27 @@ pub fn is_https_url(url: &str) -> bool {
 const NOT_ISO_8601: &str =
     "datetime format is invalid. It must be a valid ISO8601 date time format, https://en.wikipedia.org/wiki/ISO_8601";
 
-pub fn within_next_day(text: &str) -> Result<(), &'static str> {
-    let time = iso_8601(text).ok_or(NOT_ISO_8601)?;
+/// The instant, if it lies within the next day when it is taken for UTC whatever zone is given: so Notify judges it.
+pub fn within_next_day(text: &str) -> Result<DateTime<Utc>, &'static str> {
+    let (time, offset) = iso_8601(text).ok_or(NOT_ISO_8601)?;
     let now = Utc::now().naive_utc();
     if time < now {
         Err("datetime can not be in the past")
     } else if time > now + TimeDelta::hours(24) {
         Err("datetime can only be 24 hours in the future")
     } else {
-        Ok(())
+        Ok((time - offset).and_utc())
     }
 }
 
-/// The time in it, taken for UTC whatever zone is given, as Notify does.
-fn iso_8601(text: &str) -> Option<NaiveDateTime> {
+/// The time in it, and how far its zone is ahead of UTC.
+fn iso_8601(text: &str) -> Option<(NaiveDateTime, TimeDelta)> {
     static FORM: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
             r"(?x)^
             ([0-9]{4}) (?: (?: -([0-9]{1,2}) | ([0-9]{2}) ) (?: (?: -([0-9]{1,2}) | ([0-9]{2}) )
             (?: [\x20T] ([0-9]{2}) (?: :?([0-9]{2}) )? (?: :?([0-9]{1,2}) (?:[.,][0-9]+)? )?
-            (?: Z | [+\-\u{2212}] [0-9]{2} :? (?:[0-9]{2})? )? )? )? )?
+            (?: Z | ([+\-\u{2212}]) ([0-9]{2}) :? ([0-9]{2})? )? )? )? )?
             $",
         )
         .expect("the pattern is constant")
@@ -74,7 +75,11 @@ fn iso_8601(text: &str) -> Option<NaiveDateTime> {
     let month = number(2).or(number(3)).unwrap_or(1);
     let day = number(4).or(number(5)).unwrap_or(1);
     let [hour, minute, second] = [6, 7, 8].map(|group| number(group).unwrap_or(0));
-    NaiveDate::from_ymd_opt(year, month, day)?.and_hms_opt(hour, minute, second)
+    let time = NaiveDate::from_ymd_opt(year, month, day)?.and_hms_opt(hour, minute, second)?;
+    let minutes = |group: usize| number(group).map_or(0, i64::from);
+    let offset = TimeDelta::minutes(minutes(10) * 60 + minutes(11));
+    let is_behind = parts.get(9).is_some_and(|sign| sign.as_str() != "+");
+    Some((time, if is_behind { -offset } else { offset }))
 }
 
 #[cfg(test)]
@@ -116,6 +121,10 @@ mod tests {
             "2026-11-21T10:00:01.5+01:00",
         ] {
             assert!(iso_8601(text).is_some(), "{text}");
+        }
+        for (text, ahead) in [("10:00Z", 0), ("10:00+01:00", 60), ("10:00-0530", -330), ("10:00+02", 120)] {
+            let (_, offset) = iso_8601(&format!("2026-11-21T{text}")).expect(text);
+            assert_eq!(offset, TimeDelta::minutes(ahead), "{text}");
         }
         for text in ["", "tomorrow", "2026-13-01", "2026-11-31", "2026-11-21T25:00", "10:00"] {
             assert!(iso_8601(text).is_none(), "{text}");

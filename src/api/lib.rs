@@ -7,6 +7,8 @@
 mod admin;
 mod auth;
 mod cache;
+mod cancel;
+mod changes;
 mod content;
 mod edge;
 mod email;
@@ -16,6 +18,7 @@ mod files;
 mod formats;
 mod internal;
 mod letter;
+mod once;
 mod payload;
 mod read;
 mod receipts;
@@ -27,6 +30,7 @@ mod sms;
 mod spec;
 mod status;
 mod templates;
+mod timeline;
 mod token;
 mod validation;
 
@@ -120,6 +124,7 @@ pub async fn serve(listener: TcpListener, deps: Deps, shutdown: impl Future<Outp
         settings,
         cache,
     });
+    let listening = tokio::spawn(changes::listen(Arc::clone(&app)));
     let both = OpenApiService::new((public(), internal()), "", "");
     let routes = spec::routes(&public_service()).nest("/", both).data(app);
     server::run(
@@ -129,6 +134,7 @@ pub async fn serve(listener: TcpListener, deps: Deps, shutdown: impl Future<Outp
         grace,
     )
     .await;
+    listening.abort();
 }
 
 /// The OpenAPI document of the public API: JSON, indented, the same for every build of one version.
@@ -149,6 +155,8 @@ type Public = (
     email::Emails,
     letter::Letters,
     read::Notifications,
+    timeline::Timelines,
+    cancel::Cancellation,
     templates::Templates,
     receipts::Receipts,
     status::Status,
@@ -160,6 +168,8 @@ fn public() -> Public {
         email::Emails,
         letter::Letters,
         read::Notifications,
+        timeline::Timelines,
+        cancel::Cancellation,
         templates::Templates,
         receipts::Receipts,
         status::Status,

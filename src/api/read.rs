@@ -19,7 +19,8 @@ use uuid::Uuid;
 use crate::{
     App, Error, Tag,
     auth::Caller,
-    content, formats,
+    content::{self, Content},
+    formats,
     payload::{Answer, Timestamp},
     send,
 };
@@ -65,7 +66,28 @@ impl Notifications {
     }
 }
 
-async fn find(app: &App, caller: &Caller, id: &str) -> Result<NotificationView, Error> {
+/// What a message says.
+pub fn content(app: &App, notification: &NotificationView) -> Result<Content, Error> {
+    let personalisation = match &notification.personalisation {
+        Some(sealed) => {
+            let text = app
+                .sealer
+                .open(context::PERSONALISATION, sealed)
+                .map_err(|error| Error::Internal(error.into()))?;
+            serde_json::from_str(&text).map_err(|error| Error::Internal(error.into()))?
+        }
+        None => Map::<String, Value>::new(),
+    };
+    Ok(content::fill(
+        notification.notification_type,
+        notification.template_subject.as_deref(),
+        &notification.template_content,
+        &personalisation,
+    ))
+}
+
+/// One of the caller's notifications.
+pub async fn find(app: &App, caller: &Caller, id: &str) -> Result<NotificationView, Error> {
     let id = formats::uuid(id).ok_or_else(|| Error::invalid("notification_id is not a valid UUID"))?;
     let mut connection = app.pool.acquire().await?;
     notifications::get(&mut connection, caller.service().id, id)
@@ -141,7 +163,7 @@ struct Notification {
     postcode: Option<String>,
     /// The client's own.
     reference: Option<String>,
-    /// Always null.
+    /// When it was to be sent; null: at once.
     scheduled_for: Option<Timestamp>,
     sent_at: Option<Timestamp>,
     /// `created`, `sending`, `pending`, `sent`, `delivered`, `permanent-failure`, `temporary-failure`,
@@ -177,22 +199,7 @@ struct TemplateVersion {
 
 impl Notification {
     fn new(app: &App, notification: NotificationView, cost: Cost, host: &str) -> Result<Self, Error> {
-        let personalisation = match &notification.personalisation {
-            Some(sealed) => {
-                let text = app
-                    .sealer
-                    .open(context::PERSONALISATION, sealed)
-                    .map_err(|error| Error::Internal(error.into()))?;
-                serde_json::from_str(&text).map_err(|error| Error::Internal(error.into()))?
-            }
-            None => Map::<String, Value>::new(),
-        };
-        let content = content::fill(
-            notification.notification_type,
-            notification.template_subject.as_deref(),
-            &notification.template_content,
-            &personalisation,
-        );
+        let content = content(app, &notification)?;
         let to = |kind| (notification.notification_type == kind).then(|| notification.to.clone());
         let template_id = notification.template_id;
         let version = notification.template_version;
@@ -220,7 +227,7 @@ impl Notification {
             postage: notification.postage,
             postcode: None,
             reference: notification.client_reference,
-            scheduled_for: None,
+            scheduled_for: notification.scheduled_for.map(Timestamp),
             sent_at: notification.sent_at.map(Timestamp),
             status: notification.status.as_str().to_owned(),
             subject: content.subject,

@@ -1,21 +1,23 @@
 //! The checks and lookups that sending a text and sending an email have in common.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use herald_message::status::Status;
 use herald_store::{
     NotificationType,
-    notifications::NewNotification,
+    notifications::{NewNotification, NotificationView},
     sealed::{Sealed, context},
     templates::Template,
 };
+use herald_workflows::accept::Timing;
 use poem::{Request, http::header};
 use poem_openapi::Object;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::{App, Error, Settings, auth::Caller};
+use crate::{App, Error, Settings, auth::Caller, validation::Fields};
 
 /// Characters of a client's reference.
 pub const LONGEST_REFERENCE: usize = 1000;
@@ -101,6 +103,46 @@ pub fn row(id: Uuid, caller: &Caller, template: &Template) -> NewNotification {
         postage: None,
         document_download_count: None,
         unsubscribe_link: None,
+        scheduled_for: None,
+    }
+}
+
+/// The longest time for which a message may be wanted, in seconds: that after which we give up on it ourselves.
+pub const LONGEST_EXPIRY: u32 = 72 * 60 * 60;
+
+/// The permission of services whose `scheduled_for` is kept; for others it is only checked, as in Notify.
+const SCHEDULING: &str = "schedule_messages";
+
+/// When a message is wanted.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Wanted {
+    pub scheduled_for: Option<DateTime<Utc>>,
+    pub expires_in: Option<Duration>,
+}
+
+impl Wanted {
+    /// Reads `scheduled_for` and `expires_in`.
+    pub fn read(fields: &mut Fields) -> Self {
+        Self {
+            scheduled_for: fields.schedule("scheduled_for"),
+            expires_in: fields.seconds("expires_in", LONGEST_EXPIRY),
+        }
+    }
+
+    /// What of it this caller may want.
+    pub fn by(self, caller: &Caller) -> Self {
+        Self {
+            scheduled_for: self.scheduled_for.filter(|_| caller.may(SCHEDULING)),
+            ..self
+        }
+    }
+
+    pub fn timing(&self) -> Timing {
+        let ahead = self.scheduled_for.and_then(|time| (time - Utc::now()).to_std().ok());
+        Timing {
+            after: ahead.unwrap_or_default(),
+            expires_in: self.expires_in,
+        }
     }
 }
 
@@ -150,6 +192,16 @@ impl SentTemplate {
             id,
             uri: format!("{host}/services/{service_id}/templates/{id}"),
             version,
+        }
+    }
+
+    /// Of a message that was accepted before.
+    pub fn of(host: &str, notification: &NotificationView) -> Self {
+        let (id, service_id) = (notification.template_id, notification.service_id);
+        Self {
+            id,
+            uri: format!("{host}/services/{service_id}/templates/{id}"),
+            version: notification.template_version,
         }
     }
 }

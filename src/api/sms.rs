@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use herald_store::{NotificationType, notifications::NewNotification};
+use herald_store::{NotificationType, notifications::{NewNotification, NotificationView}};
 use herald_workflows::accept;
 use poem::{Request, web::Data};
 use poem_openapi::{ApiResponse, Object, OpenApi};
@@ -14,9 +14,11 @@ use crate::{
     App, Error, Tag,
     auth::Caller,
     content,
+    once::Once,
     payload::{Answer, Posted, Timestamp},
+    read,
     recipient::{self, TypedNumber},
-    send::{self, SentTemplate},
+    send::{self, SentTemplate, Wanted},
     validation::{Fields, present},
 };
 
@@ -35,11 +37,16 @@ impl Texts {
         request: &Request,
         body: Posted<SmsRequest>,
     ) -> Result<SmsAccepted, Error> {
+        let once = Once::of(&app, &caller, request.headers(), "sms", &body.bytes)?;
+        if let Some(earlier) = once.earlier().await? {
+            return AcceptedSms::again(&app, earlier, &send::host_of(request, &app.settings));
+        }
         let Order {
             phone_number: TypedNumber { text: typed, number },
             template_id,
             personalisation,
             reference,
+            wanted,
             sms_sender_id,
         } = Order::read(&body.bytes)?;
 
@@ -50,7 +57,8 @@ impl Texts {
         recipient::check_number(&app, &caller, &number).await?;
         text.check_length()?;
 
-        let id = Uuid::now_v7();
+        let wanted = wanted.by(&caller);
+        let id = once.id().await?;
         if !recipient::is_simulated_number(&number) {
             let row = NewNotification {
                 to: typed,
@@ -61,9 +69,10 @@ impl Texts {
                 personalisation: send::seal(&app, &personalisation),
                 client_reference: reference.clone(),
                 reply_to_text: Some(sender.to_string()),
+                scheduled_for: wanted.scheduled_for,
                 ..send::row(id, &caller, &template)
             };
-            accept::sms(&app.engine, row).await?;
+            accept::sms(&app.engine, row, wanted.timing()).await?;
         }
         let host = send::host_of(request, &app.settings);
         Ok(SmsAccepted::Created(Answer(AcceptedSms {
@@ -73,7 +82,7 @@ impl Texts {
             },
             id,
             reference,
-            scheduled_for: None,
+            scheduled_for: wanted.scheduled_for.map(Timestamp),
             template: SentTemplate::new(&host, &template),
             uri: send::notification_uri(&host, id),
         })))
@@ -86,6 +95,7 @@ struct Order {
     template_id: Uuid,
     personalisation: Map<String, Value>,
     reference: Option<String>,
+    wanted: Wanted,
     sms_sender_id: Option<Uuid>,
 }
 
@@ -97,7 +107,7 @@ impl Order {
         let phone_number = fields.judged_text("phone_number", recipient::read_phone_number);
         let template_id = fields.uuid("template_id");
         let personalisation = fields.object("personalisation");
-        fields.schedule("scheduled_for");
+        let wanted = Wanted::read(&mut fields);
         let sms_sender_id = fields.uuid("sms_sender_id");
         fields.finish()?;
         Ok(Self {
@@ -105,6 +115,7 @@ impl Order {
             template_id: present(template_id, "template_id")?,
             personalisation: personalisation.unwrap_or_default(),
             reference,
+            wanted,
             sms_sender_id,
         })
     }
@@ -120,8 +131,13 @@ struct SmsRequest {
     /// The client's own, to find the message by.
     #[oai(validator(max_length = 1000))]
     reference: Option<String>,
-    /// Within the next 24 hours. It is checked, and then ignored: the message is sent at once.
+    /// Within the next 24 hours. Kept for services with the permission `schedule_messages`; for others it is checked, and
+    /// the message is sent at once.
     scheduled_for: Option<String>,
+    /// Seconds after which the message is not wanted any more: it is then not sent, and becomes `temporary-failure`.
+    /// They count from the time that it is scheduled for.
+    #[oai(validator(minimum(value = "1"), maximum(value = "259200")))]
+    expires_in: Option<u32>,
     /// One of the service's senders, if not the default.
     sms_sender_id: Option<Uuid>,
 }
@@ -138,7 +154,7 @@ struct AcceptedSms {
     content: SmsContent,
     id: Uuid,
     reference: Option<String>,
-    /// Always null.
+    /// When it will be sent; null: at once.
     scheduled_for: Option<Timestamp>,
     template: SentTemplate,
     /// Where to read about it.
@@ -150,4 +166,22 @@ struct SmsContent {
     /// Without the name of the service, which may be put in front when it is sent.
     body: String,
     from_number: String,
+}
+
+impl AcceptedSms {
+    /// The answer to a request that came before.
+    fn again(app: &App, notification: NotificationView, host: &str) -> Result<SmsAccepted, Error> {
+        let content = read::content(app, &notification)?;
+        Ok(SmsAccepted::Created(Answer(Self {
+            content: SmsContent {
+                body: content.body,
+                from_number: notification.reply_to_text.clone().unwrap_or_default(),
+            },
+            id: notification.id,
+            scheduled_for: notification.scheduled_for.map(Timestamp),
+            template: SentTemplate::of(host, &notification),
+            uri: send::notification_uri(host, notification.id),
+            reference: notification.client_reference,
+        })))
+    }
 }

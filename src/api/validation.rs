@@ -1,8 +1,9 @@
 //! Reads a request's fields and says everything that is wrong with them at once, in the order and the words of
 //! GOV.UK Notify: properties in schema order first, then what is missing, then what should not be there.
 
-use std::fmt::Display;
+use std::{fmt::Display, time::Duration};
 
+use chrono::{DateTime, Utc};
 use herald_message::python::repr;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -163,17 +164,26 @@ impl Fields {
         }
     }
 
-    /// A time within the next day. It is judged, and then nothing comes of it, as in Notify.
-    pub fn schedule(&mut self, name: &str) {
+    /// A time within the next day.
+    pub fn schedule(&mut self, name: &str) -> Option<DateTime<Utc>> {
         match self.take(name) {
-            None | Some(Value::Null) => {}
-            Some(Value::String(text)) => {
-                if let Err(message) = within_next_day(&text) {
-                    self.fault(name, message);
-                }
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => within_next_day(&text)
+                .map_err(|message| self.fault(name, message))
+                .ok(),
+            Some(other) => {
+                self.wrong_type(name, &other, "string, null");
+                None
             }
-            Some(other) => self.wrong_type(name, &other, "string, null"),
         }
+    }
+
+    /// A whole number of seconds, from 1 to `most`. `null` is as good as nothing.
+    pub fn seconds(&mut self, name: &str, most: u32) -> Option<Duration> {
+        let value = self.take(name).filter(|value| !value.is_null())?;
+        let seconds = value.as_u64().filter(|seconds| (1..=most.into()).contains(seconds));
+        let otherwise = format!("must be a whole number of seconds from 1 to {most}");
+        self.judged(name, &otherwise, seconds).map(Duration::from_secs)
     }
 
     /// Says that these had to be there. To be called before the fields are taken.

@@ -62,6 +62,9 @@ pub struct Selection {
     pub created_after: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_before: Option<DateTime<Utc>>,
+    /// Only those that no worker has held yet.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unbegun: bool,
 }
 
 impl Selection {

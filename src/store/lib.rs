@@ -8,6 +8,7 @@
 
 mod error;
 pub mod fixture;
+pub mod idempotency;
 mod migrate;
 pub mod notifications;
 pub mod providers;

@@ -18,7 +18,7 @@ pub use sending::{Sent, ToSend, mark_sending, to_send};
 pub use settling::{Settled, Settlement, fail, settle};
 pub use view::{Filter, NotificationView, get, list};
 
-use crate::{Error, KeyType, NotificationType, Result, sealed::Sealed, words::StatusText};
+use crate::{DateTime, Error, KeyType, NotificationType, Result, sealed::Sealed, words::StatusText};
 
 /// A row as the API or a job makes it. `created_at` is the database's.
 #[derive(Clone, Serialize, Deserialize)]
@@ -56,6 +56,8 @@ pub struct NewNotification {
     pub document_download_count: Option<i32>,
     /// Emails only.
     pub unsubscribe_link: Option<String>,
+    /// It is not to be sent before this.
+    pub scheduled_for: Option<DateTime>,
 }
 
 impl std::fmt::Debug for NewNotification {
@@ -100,22 +102,22 @@ pub async fn insert<N: Borrow<NewNotification> + Sync>(conn: &mut PgConnection, 
             id, service_id, template_id, template_version, notification_type, key_type, api_key_id, created_by_id,
             job_id, job_row_number, notification_status, "to", normalised_to, _personalisation, client_reference,
             reference, reply_to_text, international, phone_prefix, rate_multiplier, billable_units, postage,
-            document_download_count, unsubscribe_link, created_at)
+            document_download_count, unsubscribe_link, scheduled_for, created_at)
         select n.id, n.service_id, n.template_id, n.template_version, n.notification_type::notification_type,
             n.key_type, n.api_key_id, n.created_by_id, n.job_id, n.job_row_number, n.notification_status, n."to",
             n.normalised_to, n.personalisation, n.client_reference, n.reference, n.reply_to_text, n.international,
             n.phone_prefix, n.rate_multiplier, n.billable_units, n.postage, n.document_download_count,
-            n.unsubscribe_link, (now() at time zone 'utc') + n.place * interval '1 microsecond'
+            n.unsubscribe_link, n.scheduled_for at time zone 'utc', (now() at time zone 'utc') + n.place * interval '1 microsecond'
         from unnest(
             $1::uuid[], $2::uuid[], $3::uuid[], $4::integer[], $5::text[], $6::text[], $7::uuid[], $8::uuid[],
             $9::uuid[], $10::integer[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[],
             $17::text[], $18::boolean[], $19::text[], $20::integer[], $21::integer[], $22::text[], $23::integer[],
-            $24::text[]
+            $24::text[], $25::timestamptz[]
         ) with ordinality n (
             id, service_id, template_id, template_version, notification_type, key_type, api_key_id, created_by_id,
             job_id, job_row_number, notification_status, "to", normalised_to, personalisation, client_reference,
             reference, reply_to_text, international, phone_prefix, rate_multiplier, billable_units, postage,
-            document_download_count, unsubscribe_link, place)
+            document_download_count, unsubscribe_link, scheduled_for, place)
         on conflict (id) do nothing
         "#,
         &column(&rows, |n| n.id),
@@ -142,6 +144,7 @@ pub async fn insert<N: Borrow<NewNotification> + Sync>(conn: &mut PgConnection, 
         &column(&rows, |n| n.postage.as_deref()) as &[Option<&str>],
         &column(&rows, |n| n.document_download_count) as &[Option<i32>],
         &column(&rows, |n| n.unsubscribe_link.as_deref()) as &[Option<&str>],
+        &column(&rows, |n| n.scheduled_for) as &[Option<DateTime>],
     )
     .execute(conn)
     .await?;

@@ -87,10 +87,23 @@ impl<'a> Client<'a> {
         answer["id"].as_str().unwrap().to_owned()
     }
 
+    /// Posts to any route; the answer's status and body.
+    pub async fn post(&self, path: &str, headers: &[(&'static str, &str)], body: &Value) -> (u16, Value) {
+        let mut request = self.http.post(format!("{}{path}", self.herald.base_url)).json(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.bearer_auth(self.token()).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
     pub async fn get(&self, id: &str) -> Value {
-        let url = format!("{}/v2/notifications/{id}", self.herald.base_url);
+        self.look_at(&format!("/v2/notifications/{id}")).await
+    }
+
+    pub async fn look_at(&self, path: &str) -> Value {
         self.http
-            .get(url)
+            .get(format!("{}{path}", self.herald.base_url))
             .bearer_auth(self.token())
             .send()
             .await

@@ -43,6 +43,7 @@ pub(super) fn text(id: Uuid) -> NewNotification {
         postage: None,
         document_download_count: None,
         unsubscribe_link: None,
+        scheduled_for: None,
     }
 }
 

@@ -354,6 +354,7 @@ impl From<RunSelection> for Selection {
             error: selection.error,
             created_after: selection.created_after,
             created_before: selection.created_before,
+            unbegun: false,
         }
     }
 }

@@ -32,6 +32,7 @@ pub(crate) async fn choose(
            and ($6::text is null or state = $6) and ($7::uuid is null or tenant = $7)
            and ($8::text is null or strpos(last_error, $8) > 0)
            and ($9::timestamptz is null or created_at >= $9) and ($10::timestamptz is null or created_at < $10)
+           and (epoch = 0 or not $13)
          order by id limit $11 for update",
         after,
         ids,
@@ -45,6 +46,7 @@ pub(crate) async fn choose(
         selection.created_before,
         limit,
         &controls,
+        selection.unbegun,
     )
     .fetch_all(conn)
     .await

@@ -48,6 +48,7 @@ pub(crate) async fn live(
              and ($5::text is null or state = $5) and ($6::uuid is null or tenant = $6)
              and ($7::text is null or strpos(last_error, $7) > 0)
              and ($8::timestamptz is null or created_at >= $8) and ($9::timestamptz is null or created_at < $9)
+             and (epoch = 0 or not $11)
            order by id limit $10"#,
         after,
         ids,
@@ -59,6 +60,7 @@ pub(crate) async fn live(
         selection.created_after,
         selection.created_before,
         limit,
+        selection.unbegun,
     )
     .fetch_all(conn)
     .await
@@ -234,6 +236,7 @@ pub(crate) async fn count_chosen(
                    and ($6::text is null or state = $6) and ($7::uuid is null or tenant = $7)
                    and ($8::text is null or strpos(last_error, $8) > 0)
                    and ($9::timestamptz is null or created_at >= $9) and ($10::timestamptz is null or created_at < $10)
+                   and (epoch = 0 or not $13)
                  order by id limit $11) chosen"#,
         after,
         ids,
@@ -247,6 +250,7 @@ pub(crate) async fn count_chosen(
         selection.created_before,
         limit,
         &controls,
+        selection.unbegun,
     )
     .fetch_one(conn)
     .await

@@ -11,13 +11,66 @@ use std::{
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{Request, client::conn::http1::SendRequest};
+use hyper::{Method, Request, StatusCode, client::conn::http1::SendRequest};
 use hyper_util::rt::TokioIo;
 use jsonwebtoken::{EncodingKey, Header};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{net::TcpStream, task::JoinSet};
 
-use crate::herald::{Herald, SECRET, SERVICE, TEMPLATE};
+use crate::herald::{EMAIL_TEMPLATE, Herald, SECRET, SERVICE, TEMPLATE};
+
+/// A request that is made over and over.
+#[derive(Clone)]
+pub struct Ask {
+    /// As it stands in the table.
+    pub name: &'static str,
+    method: Method,
+    path: String,
+    body: Bytes,
+    expected: StatusCode,
+}
+
+impl Ask {
+    pub fn send_text() -> Self {
+        let body = json!({"phone_number": "07700900123", "template_id": TEMPLATE, "personalisation": {"name": "Ada"}});
+        Self::post("POST sms", "/v2/notifications/sms", &body)
+    }
+
+    pub fn send_email() -> Self {
+        let body =
+            json!({"email_address": "ada@example.com", "template_id": EMAIL_TEMPLATE, "personalisation": {"name": "Ada"}});
+        Self::post("POST email", "/v2/notifications/email", &body)
+    }
+
+    pub fn read(id: &str) -> Self {
+        Self::get("GET by id", format!("/v2/notifications/{id}"))
+    }
+
+    /// 250 of many notifications.
+    pub fn list() -> Self {
+        Self::get("GET list page", "/v2/notifications".to_owned())
+    }
+
+    fn post(name: &'static str, path: &str, body: &Value) -> Self {
+        Self {
+            name,
+            method: Method::POST,
+            path: path.to_owned(),
+            body: body.to_string().into(),
+            expected: StatusCode::CREATED,
+        }
+    }
+
+    fn get(name: &'static str, path: String) -> Self {
+        Self {
+            name,
+            method: Method::GET,
+            path,
+            body: Bytes::new(),
+            expected: StatusCode::OK,
+        }
+    }
+}
 
 /// What a load met.
 pub struct Load {
@@ -44,14 +97,14 @@ impl Load {
     }
 }
 
-pub async fn for_a_while(herald: &Herald, connections: usize, length: Duration) -> anyhow::Result<Load> {
+pub async fn for_a_while(herald: &Herald, ask: &Ask, connections: usize, length: Duration) -> anyhow::Result<Load> {
     let until = Instant::now() + length;
-    run(herald, connections, move || Instant::now() < until).await
+    run(herald, ask, connections, move || Instant::now() < until).await
 }
 
-pub async fn so_many(herald: &Herald, connections: usize, requests: usize) -> anyhow::Result<Load> {
+pub async fn so_many(herald: &Herald, ask: &Ask, connections: usize, requests: usize) -> anyhow::Result<Load> {
     let left = AtomicUsize::new(requests);
-    run(herald, connections, move || {
+    run(herald, ask, connections, move || {
         left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
             .is_ok()
     })
@@ -60,6 +113,7 @@ pub async fn so_many(herald: &Herald, connections: usize, requests: usize) -> an
 
 async fn run(
     herald: &Herald,
+    ask: &Ask,
     connections: usize,
     more: impl Fn() -> bool + Send + Sync + 'static,
 ) -> anyhow::Result<Load> {
@@ -67,8 +121,8 @@ async fn run(
     let began = Instant::now();
     let mut running = JoinSet::new();
     for _ in 0..connections {
-        let (more, port) = (more.clone(), herald.port);
-        running.spawn(async move { send_while(port, &*more).await });
+        let (more, ask, port) = (more.clone(), ask.clone(), herald.port);
+        running.spawn(async move { send_while(port, &ask, &*more).await });
     }
     let mut latencies = Vec::new();
     while let Some(connection) = running.join_next().await {
@@ -79,14 +133,22 @@ async fn run(
     Ok(Load { latencies, elapsed })
 }
 
-async fn send_while(port: u16, more: &(dyn Fn() -> bool + Send + Sync)) -> anyhow::Result<Vec<f64>> {
+/// The one answer to a request, for what it says.
+pub async fn once(herald: &Herald, ask: &Ask) -> anyhow::Result<Value> {
+    let mut sender = connect(herald.port).await?;
+    Ok(serde_json::from_slice(&send(&mut sender, &token()?, ask).await?)?)
+}
+
+async fn connect(port: u16) -> anyhow::Result<SendRequest<Full<Bytes>>> {
     let stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.set_nodelay(true)?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let body = Bytes::from(
-        json!({"phone_number": "07700900123", "template_id": TEMPLATE, "personalisation": {"name": "Ada"}}).to_string(),
-    );
+    Ok(sender)
+}
+
+async fn send_while(port: u16, ask: &Ask, more: &(dyn Fn() -> bool + Send + Sync)) -> anyhow::Result<Vec<f64>> {
+    let mut sender = connect(port).await?;
     let (mut token, mut signed) = (token()?, Instant::now());
     let mut latencies = Vec::new();
     while more() {
@@ -94,24 +156,31 @@ async fn send_while(port: u16, more: &(dyn Fn() -> bool + Send + Sync)) -> anyho
             (token, signed) = (self::token()?, Instant::now());
         }
         let began = Instant::now();
-        send(&mut sender, &token, body.clone()).await?;
+        send(&mut sender, &token, ask).await?;
         latencies.push(began.elapsed().as_secs_f64() * 1000.0);
     }
     Ok(latencies)
 }
 
-async fn send(sender: &mut SendRequest<Full<Bytes>>, token: &str, body: Bytes) -> anyhow::Result<()> {
-    let request = Request::post("/v2/notifications/sms")
+async fn send(sender: &mut SendRequest<Full<Bytes>>, token: &str, ask: &Ask) -> anyhow::Result<Bytes> {
+    let request = Request::builder()
+        .method(&ask.method)
+        .uri(&ask.path)
         .header("host", "127.0.0.1")
         .header("authorization", token)
         .header("content-type", "application/json")
-        .body(Full::new(body))?;
+        .body(Full::new(ask.body.clone()))?;
     sender.ready().await?;
     let answer = sender.send_request(request).await?;
     let status = answer.status();
     let answer = answer.into_body().collect().await?.to_bytes();
-    ensure!(status == 201, "answered {status}: {}", String::from_utf8_lossy(&answer));
-    Ok(())
+    ensure!(
+        status == ask.expected,
+        "{} answered {status}: {}",
+        ask.name,
+        String::from_utf8_lossy(&answer)
+    );
+    Ok(answer)
 }
 
 fn token() -> anyhow::Result<String> {

@@ -3,10 +3,13 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
+
 use crate::{
     database::Counters,
     herald::{self, Herald},
-    load, machine,
+    load::{self, Ask},
+    machine,
 };
 
 const TEXTS: usize = 20_000;
@@ -16,7 +19,7 @@ const ROUND: Duration = Duration::from_secs(5);
 pub async fn run() -> anyhow::Result<()> {
     conditions();
     let herald = Herald::start().await?;
-    accept(&herald).await?;
+    answer(&herald).await?;
     deliver(&herald).await
 }
 
@@ -30,28 +33,37 @@ fn conditions() {
 }
 
 /// The API alone: nothing works on what it accepts meanwhile.
-async fn accept(herald: &Herald) -> anyhow::Result<()> {
-    println!("POST /v2/notifications/sms (API and Postgres only)");
+async fn answer(herald: &Herald) -> anyhow::Result<()> {
+    println!("The API and Postgres only; nothing works on what is accepted");
     println!(
-        "{:>12} {:>10} {:>10} {:>10} {:>14} {:>14}",
-        "connections", "req/s", "p50 ms", "p99 ms", "commits/text", "WAL bytes/text"
+        "{:>14} {:>12} {:>10} {:>10} {:>10} {:>16} {:>15} {:>17}",
+        "request", "connections", "req/s", "p50 ms", "p99 ms", "CPU s/1000 req", "commits/request", "WAL bytes/request"
     );
-    for connections in [1, 16, 64] {
-        let mut rounds = Vec::new();
-        for _ in 0..ROUNDS {
-            let before = herald.database.counters().await?;
-            let run = load::for_a_while(herald, connections, ROUND).await?;
-            let used = herald.database.counters().await? - before;
-            rounds.push((
-                run.rate(),
-                run.percentile(0.5),
-                run.percentile(0.99),
-                used.per(run.count()),
-            ));
+    let known = load::once(herald, &Ask::send_text()).await?;
+    let id = known["id"].as_str().context("the id of a text")?;
+    for ask in [Ask::send_text(), Ask::send_email(), Ask::read(id), Ask::list()] {
+        for connections in [1, 16, 64, 256] {
+            let mut rounds = Vec::new();
+            for _ in 0..ROUNDS {
+                let (before, cpu) = (herald.database.counters().await?, herald::cpu_seconds());
+                let run = load::for_a_while(herald, &ask, connections, ROUND).await?;
+                let cpu = (herald::cpu_seconds() - cpu) / run.count() as f64 * 1000.0;
+                let used = herald.database.counters().await? - before;
+                rounds.push((
+                    run.rate(),
+                    run.percentile(0.5),
+                    run.percentile(0.99),
+                    cpu,
+                    used.per(run.count()),
+                ));
+            }
+            rounds.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let (rate, p50, p99, cpu, Counters { commits, wal, .. }) = rounds[ROUNDS / 2];
+            println!(
+                "{:>14} {connections:>12} {rate:>10.0} {p50:>10.2} {p99:>10.2} {cpu:>16.3} {commits:>15.3} {wal:>17.0}",
+                ask.name
+            );
         }
-        rounds.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let (rate, p50, p99, Counters { commits, wal, .. }) = rounds[ROUNDS / 2];
-        println!("{connections:>12} {rate:>10.0} {p50:>10.2} {p99:>10.2} {commits:>14.3} {wal:>14.0}");
     }
     Ok(())
 }
@@ -71,7 +83,7 @@ async fn deliver(herald: &Herald) -> anyhow::Result<()> {
         let before = herald.database.counters().await?;
         let cpu = herald::cpu_seconds();
         let began = Instant::now();
-        let run = load::so_many(herald, 64, TEXTS).await?;
+        let run = load::so_many(herald, &Ask::send_text(), 64, TEXTS).await?;
         herald.database.until_delivered(TEXTS).await?;
         let seconds = began.elapsed().as_secs_f64();
         let cpu = herald::cpu_seconds() - cpu;
