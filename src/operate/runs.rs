@@ -138,6 +138,7 @@ impl Selected {
             error: self.error,
             created_after: self.created_after,
             created_before: self.created_before,
+            unbegun: false,
         }
     }
 }

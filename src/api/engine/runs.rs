@@ -81,6 +81,7 @@ impl Runs {
             error: error.0,
             created_after: created_after.0,
             created_before: created_before.0,
+            unbegun: false,
         })?;
         let runs = look::runs(&app.pool, &selection, after.0, limit.0).await?;
         let next = (runs.len() >= usize::from(limit.0)).then(|| runs.last().map(|last| last.id));
