@@ -146,6 +146,9 @@ struct Vitals {
     dead_rows: usize,
 }
 
+/// Of two processes: 16 of the pool, and some that listen or renew.
+const MOST_CONNECTIONS: usize = 2 * (16 + 4);
+
 async fn vitals(herald: &Herald, processes: &[&Process]) -> Vitals {
     let memory = processes.iter().map(|process| {
         let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
@@ -187,7 +190,8 @@ async fn three_minutes_of_load_leave_memory_connections_and_latency_flat() {
         oracle::check(report, &herald, &load.ids()).await;
         assert_eq!(load.unanswered, 0);
         assert!(last.memory_mb <= first.memory_mb + first.memory_mb / 4, "memory grows");
-        assert!(last.connections <= first.connections + 4, "connections grow");
+        // Pools open connections as they need them; beyond their sizes there are the listeners.
+        assert!(last.connections <= MOST_CONNECTIONS, "connections grow");
         assert!(last.dead_rows <= 2 * first.dead_rows + 20_000, "dead rows grow");
         assert!(p99[1] <= 2 * p99[0] + 100, "the p99 grows");
         Verdict::Passed

@@ -207,9 +207,9 @@ async fn what_cannot_be_read_is_set_aside_with_a_reason() {
         }
         sqlx::query("delete from witness.offence").execute(&*herald.database).await.unwrap();
         let _worker = herald.worker();
-        let set_aside = "select count(*) from engine.run where state = 'failed' and last_error is not null";
+        let set_aside = "select count(*) from engine.run where state = 'parked' and last_error is not null";
         until(&herald, "all four are set aside", set_aside, |runs| runs == 4).await;
-        let why: Vec<String> = sqlx::query_scalar("select last_error from engine.run where state = 'failed' order by id")
+        let why: Vec<String> = sqlx::query_scalar("select last_error from engine.run where state = 'parked' order by id")
             .fetch_all(&*herald.database)
             .await
             .unwrap();
