@@ -48,6 +48,15 @@ impl Setting {
         Ok(Duration::from_secs(seconds))
     }
 
+    fn switch(self, default: bool) -> anyhow::Result<bool> {
+        match self.value.as_deref().map(str::trim) {
+            None => Ok(default),
+            Some("1" | "true" | "True") => Ok(true),
+            Some("0" | "false" | "False") => Ok(false),
+            Some(_) => bail!("the setting {} is malformed: it must be 1 or 0", self.name),
+        }
+    }
+
     fn url(self) -> anyhow::Result<Option<String>> {
         match self.value {
             Some(url) if !(url.starts_with("http://") || url.starts_with("https://")) => {
@@ -116,6 +125,8 @@ pub fn api() -> anyhow::Result<herald_api::Settings> {
             .url()?
             .unwrap_or(default.document_host),
         email_domain: setting("NOTIFY_EMAIL_DOMAIN").or(&default.email_domain),
+        redis_url: setting("REDIS_URL").value,
+        rate_limit: setting("API_RATE_LIMIT_ENABLED").switch(default.rate_limit)?,
         receipts: herald_api::ReceiptCredentials {
             firetext: credentials("FIRETEXT_RECEIPT_CREDENTIALS")?,
             mmg: credentials("MMG_RECEIPT_CREDENTIALS")?,

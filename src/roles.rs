@@ -13,7 +13,9 @@ pub async fn api() -> anyhow::Result<()> {
     let listener = bind(config::listen(config::DEFAULT_PORT)?).await?;
     let deps = wiring::api_deps().await?;
     tracing::info!(address = %listener.local_addr()?, "the API is ready");
-    herald_api::serve(listener, deps, shutdown::requested()).await;
+    herald_api::serve(listener, deps, shutdown::requested())
+        .await
+        .context("the setting REDIS_URL is malformed")?;
     Ok(())
 }
 

@@ -51,7 +51,8 @@ async fn however_often_a_request_is_repeated_it_makes_one_message() {
     let herald = Herald::start_all().await;
     let client = Client::live(&herald);
     let key = [("Idempotency-Key", "order 17")];
-    let answers = join_all((0..40).map(|_| client.post(SMS, &key, &text(&json!({"reference": "r"}))))).await;
+    let order = text(&json!({"reference": "r"}));
+    let answers = join_all((0..40).map(|_| client.post(SMS, &key, &order))).await;
     let same: HashSet<String> = answers.iter().map(|answer| format!("{answer:?}")).collect();
     assert_eq!(same.len(), 1, "racing requests got different answers: {same:?}");
     let (status, answer) = &answers[0];
@@ -65,9 +66,19 @@ async fn however_often_a_request_is_repeated_it_makes_one_message() {
     assert_eq!(client.phone_count().await, 1);
 
     let (status, refused) = client.post(SMS, &key, &text(&json!({"reference": "other"}))).await;
-    assert_eq!((status, &refused["errors"][0]["error"]), (422, &json!("IdempotencyKeyError")));
-    assert_ne!(sent(&client, &[("Idempotency-Key", "order 18")], &json!({"reference": "r"})).await, id);
-    assert_ne!(sent(&Client::test(&herald), &key, &json!({"reference": "r"})).await, id, "each sort of key has its own");
+    assert_eq!(
+        (status, &refused["errors"][0]["error"]),
+        (422, &json!("IdempotencyKeyError"))
+    );
+    assert_ne!(
+        sent(&client, &[("Idempotency-Key", "order 18")], &json!({"reference": "r"})).await,
+        id
+    );
+    assert_ne!(
+        sent(&Client::test(&herald), &key, &json!({"reference": "r"})).await,
+        id,
+        "each sort of key has its own"
+    );
     assert_ne!(sent(&client, &[], &json!({"reference": "r"})).await, id);
     let (status, _) = client.post(SMS, &[("Idempotency-Key", "")], &text(&json!({}))).await;
     assert_eq!(status, 400);
@@ -78,7 +89,9 @@ async fn a_request_that_was_refused_may_be_mended_and_sent_with_the_same_key() {
     let herald = Herald::start_without_workers().await;
     let client = Client::live(&herald);
     let key = [("Idempotency-Key", "k")];
-    let (status, _) = client.post(SMS, &key, &text(&json!({"template_id": Uuid::nil()}))).await;
+    let (status, _) = client
+        .post(SMS, &key, &text(&json!({"template_id": Uuid::nil()})))
+        .await;
     assert_eq!(status, 400);
     sent(&client, &key, &json!({})).await;
     assert_eq!(rows(&herald).await, 1);
@@ -105,17 +118,27 @@ async fn references_are_keys_for_services_that_ask_for_it() {
     let herald = Herald::start_without_workers().await;
     let client = Client::live(&herald);
     let reference = json!({"reference": "invoice 9"});
-    assert_ne!(sent(&client, &[], &reference).await, sent(&client, &[], &reference).await);
+    assert_ne!(
+        sent(&client, &[], &reference).await,
+        sent(&client, &[], &reference).await
+    );
     permit(&herald, "idempotent_references").await;
     eventually("the API knows of the permission", || async {
         (sent(&client, &[], &reference).await == sent(&client, &[], &reference).await).then_some(())
     })
     .await;
     let (status, _) = client
-        .post(SMS, &[], &text(&json!({"reference": "invoice 9", "phone_number": "07900900124"})))
+        .post(
+            SMS,
+            &[],
+            &text(&json!({"reference": "invoice 9", "phone_number": "07900900124"})),
+        )
         .await;
     assert_eq!(status, 422);
-    assert_ne!(sent(&client, &[], &json!({})).await, sent(&client, &[], &json!({})).await);
+    assert_ne!(
+        sent(&client, &[], &json!({})).await,
+        sent(&client, &[], &json!({})).await
+    );
 }
 
 #[tokio::test]
@@ -145,7 +168,11 @@ async fn a_scheduled_text_is_sent_in_time_and_can_be_cancelled_until_then() {
     let timeline = client.look_at(&format!("/v2/notifications/{late}/timeline")).await;
     assert_eq!(timeline["waits_for"]["reason"], "time");
 
-    let cancel = async |id: &str| client.post(&format!("/v2/notifications/{id}/cancel"), &[], &json!({})).await;
+    let cancel = async |id: &str| {
+        client
+            .post(&format!("/v2/notifications/{id}/cancel"), &[], &json!({}))
+            .await
+    };
     let before = client.phone_count().await;
     for _ in 0..2 {
         assert_eq!(cancel(&late).await, (200, json!({"id": late, "status": "cancelled"})));
@@ -190,7 +217,9 @@ async fn a_message_that_is_not_wanted_any_more_is_not_sent() {
 
 fn kinds(timeline: &Value) -> Vec<String> {
     let events = timeline["events"].as_array().unwrap().iter();
-    events.map(|event| event["event"].as_str().unwrap().to_owned()).collect()
+    events
+        .map(|event| event["event"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[tokio::test]
@@ -205,8 +234,15 @@ async fn the_timeline_tells_what_happened_and_what_is_waited_for() {
         timeline["waits_for"].is_null().then_some(timeline)
     })
     .await;
-    let steps: Vec<String> = kinds(&timeline).into_iter().filter(|kind| kind != "picked_up").collect();
-    assert_eq!(steps, ["accepted", "attempt", "taken", "receipt", "settled"], "{timeline}");
+    let steps: Vec<String> = kinds(&timeline)
+        .into_iter()
+        .filter(|kind| kind != "picked_up")
+        .collect();
+    assert_eq!(
+        steps,
+        ["accepted", "attempt", "taken", "receipt", "settled"],
+        "{timeline}"
+    );
     assert!(!timeline.to_string().contains("7900900123"), "{timeline}");
 
     for provider in ["firetext", "mmg"] {

@@ -20,9 +20,36 @@ const AT_ONCE: u64 = 16;
 
 /// Pieces that have broken parsers before.
 const PIECES: [&str; 30] = [
-    "null", "true", "-0", "1e999", "0.1e-999", "99999999999999999999999999", "[]", "{}", "[[[[[[[[", "{\"\":", "\"\"",
-    "\"\\u0000\"", "\"\\ud800\"", "\"\\udc00\\ud800\"", "\\", "\"", "\u{feff}", "\u{202e}", "NaN", "Infinity", "'", "))((", "((",
-    "((a??b))", "\"file\":", "\"personalisation\":", "\"__proto__\":", "\"reference\":", "%00", "\r\n\r\n",
+    "null",
+    "true",
+    "-0",
+    "1e999",
+    "0.1e-999",
+    "99999999999999999999999999",
+    "[]",
+    "{}",
+    "[[[[[[[[",
+    "{\"\":",
+    "\"\"",
+    "\"\\u0000\"",
+    "\"\\ud800\"",
+    "\"\\udc00\\ud800\"",
+    "\\",
+    "\"",
+    "\u{feff}",
+    "\u{202e}",
+    "NaN",
+    "Infinity",
+    "'",
+    "))((",
+    "((",
+    "((a??b))",
+    "\"file\":",
+    "\"personalisation\":",
+    "\"__proto__\":",
+    "\"reference\":",
+    "%00",
+    "\r\n\r\n",
 ];
 
 #[tokio::test]
@@ -64,8 +91,10 @@ async fn no_token_but_a_good_one_is_let_in() {
             mutate(&mut token, &mut dice);
             token.retain(|byte| (32..127).contains(byte));
         }
-        http.get(&url)
-            .header(header::AUTHORIZATION, format!("Bearer {}", String::from_utf8(token).unwrap()))
+        http.get(&url).header(
+            header::AUTHORIZATION,
+            format!("Bearer {}", String::from_utf8(token).unwrap()),
+        )
     })
     .await;
     assert_eq!(let_in, 0);
@@ -83,9 +112,15 @@ async fn play(cases: u64, request: impl Fn(u64, &Client) -> RequestBuilder) -> i
             if seed >= last {
                 return;
             }
-            let answer = request(seed, &http).send().await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            let answer = request(seed, &http)
+                .send()
+                .await
+                .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
             let status = answer.status();
-            let told: Value = answer.json().await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            let told: Value = answer
+                .json()
+                .await
+                .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
             if status.is_success() {
                 good.fetch_add(1, Ordering::Relaxed);
             } else {
@@ -103,7 +138,10 @@ fn check(seed: u64, status: StatusCode, told: &Value) {
     let errors = told["errors"].as_array().unwrap();
     assert!(!errors.is_empty(), "seed {seed}: {told}");
     for error in errors {
-        assert!(error["error"].is_string() && error["message"].is_string(), "seed {seed}: {told}");
+        assert!(
+            error["error"].is_string() && error["message"].is_string(),
+            "seed {seed}: {told}"
+        );
     }
 }
 
@@ -146,10 +184,16 @@ fn any_json(dice: &mut StdRng, depth: usize) -> Value {
         2 => dice.random::<i64>().into(),
         3 => dice.random::<f64>().into(),
         4 => any_text(dice).into(),
-        5 => (0..dice.random_range(0..4)).map(|_| any_json(dice, depth - 1)).collect(),
+        5 => (0..dice.random_range(0..4))
+            .map(|_| any_json(dice, depth - 1))
+            .collect(),
         _ => {
             let fields = (0..dice.random_range(0..4)).map(|_| {
-                let name = if dice.random() { "name".to_owned() } else { any_text(dice) };
+                let name = if dice.random() {
+                    "name".to_owned()
+                } else {
+                    any_text(dice)
+                };
                 (name, any_json(dice, depth - 1))
             });
             Value::Object(fields.collect())

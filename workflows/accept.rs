@@ -45,8 +45,6 @@ async fn accept(engine: &Client, row: NewNotification, run: NewRun, timing: Timi
     if let Some(expires_in) = timing.expires_in {
         run = run.expires_within(timing.after + expires_in);
     }
-    let submitted = engine
-        .submit(Submission::new().effect(Insert(row)).start(run))
-        .await?;
+    let submitted = engine.submit(Submission::new().effect(Insert(row)).start(run)).await?;
     Ok(!submitted.duplicates.contains(&id))
 }

@@ -16,7 +16,7 @@ use herald_message::{
 };
 use herald_providers::{Accepted, Email, Outcome, SendError, SmsClient, Text, ses};
 use herald_store::{
-    KeyType, NotificationType, idempotency,
+    KeyType, NotificationType, idempotency, limits,
     notifications::{self, Sent, ToSend},
     sealed::{Sealer, context},
 };
@@ -279,6 +279,7 @@ impl Tools {
             .await
             .map_err(database)?;
         let mut conn = self.pool.acquire().await.map_err(database)?;
+        limits::tidy(&mut conn).await.map_err(database)?;
         while idempotency::tidy(&mut conn, TIDY_BATCH).await.map_err(database)? > 0 {}
         Ok(Prepared::Done {
             plan: (),

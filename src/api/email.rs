@@ -3,7 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use herald_message::email_address::{self, EmailAddress};
-use herald_store::{NotificationType, notifications::{NewNotification, NotificationView}, templates::Template};
+use herald_store::{
+    NotificationType,
+    notifications::{NewNotification, NotificationView},
+    templates::Template,
+};
 use herald_workflows::accept;
 use poem::{Request, web::Data};
 use poem_openapi::{ApiResponse, Object, OpenApi};
@@ -46,6 +50,7 @@ impl Emails {
             let host = send::host_of(request, &app.settings);
             return AcceptedEmail::again(&app, &caller, &body.bytes, earlier, &host);
         }
+        let admission = app.limits.admit(&caller, NotificationType::Email).await?;
         let mut order = Order::read(&body.bytes)?;
         send::check_permission(&caller, NotificationType::Email)?;
         let sanitised_content = sanitise(&mut order.personalisation, &order.sanitise_content_for)?;
@@ -70,7 +75,9 @@ impl Emails {
                 scheduled_for: wanted.scheduled_for,
                 ..send::row(id, &caller, &template)
             };
-            accept::email(&app.engine, row, wanted.timing()).await?;
+            if accept::email(&app.engine, row, wanted.timing()).await? {
+                admission.keep();
+            }
         }
         let host = send::host_of(request, &app.settings);
         Ok(EmailAccepted::Created(Answer(AcceptedEmail {

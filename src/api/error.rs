@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use herald_store::KeyType;
 use poem::{Response, error::ResponseError, http::StatusCode};
 use poem_openapi::{
     ApiResponse, Object,
@@ -31,6 +32,10 @@ pub enum Error {
     BadRequest(Cow<'static, str>),
     #[error("{0}")]
     InvalidPhone(String),
+    #[error("Exceeded rate limit for key type {} of {rate} requests per 60 seconds", shown(*.key_type))]
+    RateLimit { key_type: KeyType, rate: i32 },
+    #[error("Exceeded send limits ({name}: {limit}) for today")]
+    DailyLimit { name: &'static str, limit: i64 },
     #[error("The idempotency key was used for another request")]
     KeyReused,
     /// It is too late for what is asked for.
@@ -66,6 +71,7 @@ impl Error {
         match self {
             Self::Validation(_) | Self::BadRequest(_) | Self::InvalidPhone(_) => StatusCode::BAD_REQUEST,
             Self::Auth { status, .. } => *status,
+            Self::RateLimit { .. } | Self::DailyLimit { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::NotFound | Self::NoRoute => StatusCode::NOT_FOUND,
@@ -83,6 +89,8 @@ impl Error {
             Self::Auth { .. } => "AuthError",
             Self::BadRequest(_) => "BadRequestError",
             Self::InvalidPhone(_) => "InvalidPhoneError",
+            Self::RateLimit { .. } => "RateLimitError",
+            Self::DailyLimit { .. } => "TooManyRequestsError",
             Self::KeyReused => "IdempotencyKeyError",
             Self::Conflict(_) => "ConflictError",
             Self::NotFound | Self::NoRoute => "NoResultFound",
@@ -126,6 +134,15 @@ impl Error {
                 .insert("connection", poem::http::HeaderValue::from_static("close"));
         }
         response
+    }
+}
+
+/// How the rate limit's message calls a sort of key.
+fn shown(key_type: KeyType) -> &'static str {
+    match key_type {
+        KeyType::Normal => "LIVE",
+        KeyType::Team => "TEAM",
+        KeyType::Test => "TEST",
     }
 }
 
@@ -196,6 +213,10 @@ impl ApiResponse for Error {
             described::<Errors>(
                 422,
                 "`IdempotencyKeyError`: the `Idempotency-Key`, or the reference that serves as one, was used for another request.",
+            ),
+            described::<Errors>(
+                429,
+                "`RateLimitError`: too many requests in a minute; `TooManyRequestsError`: too many messages today.",
             ),
             described::<Errors>(501, "`NotImplementedError`: Herald cannot do this yet."),
         ]);

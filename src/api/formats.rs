@@ -122,7 +122,12 @@ mod tests {
         ] {
             assert!(iso_8601(text).is_some(), "{text}");
         }
-        for (text, ahead) in [("10:00Z", 0), ("10:00+01:00", 60), ("10:00-0530", -330), ("10:00+02", 120)] {
+        for (text, ahead) in [
+            ("10:00Z", 0),
+            ("10:00+01:00", 60),
+            ("10:00-0530", -330),
+            ("10:00+02", 120),
+        ] {
             let (_, offset) = iso_8601(&format!("2026-11-21T{text}")).expect(text);
             assert_eq!(offset, TimeDelta::minutes(ahead), "{text}");
         }

@@ -1,11 +1,15 @@
 //! Letters are not sent yet: a request is checked as far as its schema, and then refused as for a service that may not
 //! send letters.
 
+use std::sync::Arc;
+
+use herald_store::NotificationType;
+use poem::web::Data;
 use poem_openapi::{Object, OpenApi};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{Error, Tag, auth::Caller, payload::Posted, send::NOT_ALLOWED_LETTERS, validation::Fields};
+use crate::{App, Error, Tag, auth::Caller, payload::Posted, send::NOT_ALLOWED_LETTERS, validation::Fields};
 
 pub struct Letters;
 
@@ -15,7 +19,8 @@ impl Letters {
     ///
     /// Herald sends no letters yet; every service is told that it is not allowed to.
     #[oai(path = "/v2/notifications/letter", method = "post", operation_id = "sendLetter")]
-    async fn send(&self, _caller: Caller, body: Posted<LetterRequest>) -> Result<(), Error> {
+    async fn send(&self, caller: Caller, app: Data<&Arc<App>>, body: Posted<LetterRequest>) -> Result<(), Error> {
+        let _admission = app.limits.admit(&caller, NotificationType::Letter).await?;
         let fields = Fields::of_body(&body.bytes)?;
         if fields.has("content") {
             check_pdf(fields)?

@@ -18,6 +18,7 @@ mod files;
 mod formats;
 mod internal;
 mod letter;
+mod limits;
 mod once;
 mod payload;
 mod read;
@@ -69,6 +70,10 @@ pub struct Settings {
     pub document_host: String,
     /// What follows the @ in the senders of emails.
     pub email_domain: String,
+    /// Where limits are kept; in the database, where there is no Redis.
+    pub redis_url: Option<String>,
+    /// Whether requests are limited by the minute.
+    pub rate_limit: bool,
     pub receipts: ReceiptCredentials,
     pub admin_keys: AdminKeys,
     pub body: BodyLimits,
@@ -87,6 +92,8 @@ impl Default for Settings {
             admin_host: "http://localhost:6012".to_owned(),
             document_host: "http://localhost:7000".to_owned(),
             email_domain: "notify.tools".to_owned(),
+            redis_url: None,
+            rate_limit: true,
             receipts: ReceiptCredentials::default(),
             admin_keys: AdminKeys::default(),
             body: BodyLimits::default(),
@@ -104,11 +111,15 @@ struct App {
     sealer: Arc<Sealer>,
     settings: Settings,
     cache: cache::Cache,
+    limits: limits::Limits,
 }
 
 /// Answers requests on `listener` until `shutdown`, and returns when those accepted by then are answered, or
 /// after `settings.grace`.
-pub async fn serve(listener: TcpListener, deps: Deps, shutdown: impl Future<Output = ()>) {
+///
+/// # Errors
+/// When `settings.redis_url` is no address of a Redis.
+pub async fn serve(listener: TcpListener, deps: Deps, shutdown: impl Future<Output = ()>) -> Result<(), NotARedis> {
     let Deps {
         pool,
         engine,
@@ -117,12 +128,14 @@ pub async fn serve(listener: TcpListener, deps: Deps, shutdown: impl Future<Outp
     } = deps;
     let (patience, grace) = (settings.patience, settings.grace);
     let cache = cache::Cache::new(pool.clone(), Arc::clone(&sealer));
+    let limits = limits::Limits::new(pool.clone(), settings.redis_url.as_deref(), settings.rate_limit)?;
     let app = Arc::new(App {
         pool,
         engine,
         sealer,
         settings,
         cache,
+        limits,
     });
     let listening = tokio::spawn(changes::listen(Arc::clone(&app)));
     let both = OpenApiService::new((public(), internal()), "", "");
@@ -135,6 +148,19 @@ pub async fn serve(listener: TcpListener, deps: Deps, shutdown: impl Future<Outp
     )
     .await;
     listening.abort();
+    Ok(())
+}
+
+/// The address of Redis cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("it is not the address of a Redis, such as redis://host:6379/0")]
+pub struct NotARedis;
+
+impl From<redis::RedisError> for NotARedis {
+    /// Without the address, which may hold a password.
+    fn from(_: redis::RedisError) -> Self {
+        Self
+    }
 }
 
 /// The OpenAPI document of the public API: JSON, indented, the same for every build of one version.

@@ -79,7 +79,9 @@ impl<'a> Once<'a> {
     /// # Errors
     /// [`Error::KeyReused`] when the key stands for another request.
     pub async fn earlier(&self) -> Result<Option<NotificationView>, Error> {
-        let Some((key, request)) = self.known_by else { return Ok(None) };
+        let Some((key, request)) = self.known_by else {
+            return Ok(None);
+        };
         let conn = &mut *self.app.pool.acquire().await?;
         let Some(known) = idempotency::find(conn, self.service_id, &key).await? else {
             return Ok(None);
@@ -94,7 +96,9 @@ impl<'a> Once<'a> {
     /// [`Error::KeyReused`] when another request with this key was faster.
     pub async fn id(&self) -> Result<Uuid, Error> {
         let new = Uuid::now_v7();
-        let Some((key, request)) = self.known_by else { return Ok(new) };
+        let Some((key, request)) = self.known_by else {
+            return Ok(new);
+        };
         let known = Known {
             request: request.to_vec(),
             notification_id: new,

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use herald_store::{NotificationType, notifications::{NewNotification, NotificationView}};
+use herald_store::{
+    NotificationType,
+    notifications::{NewNotification, NotificationView},
+};
 use herald_workflows::accept;
 use poem::{Request, web::Data};
 use poem_openapi::{ApiResponse, Object, OpenApi};
@@ -41,6 +44,7 @@ impl Texts {
         if let Some(earlier) = once.earlier().await? {
             return AcceptedSms::again(&app, earlier, &send::host_of(request, &app.settings));
         }
+        let mut admission = app.limits.admit(&caller, NotificationType::Sms).await?;
         let Order {
             phone_number: TypedNumber { text: typed, number },
             template_id,
@@ -55,6 +59,7 @@ impl Texts {
         let text = content::text(&template, &personalisation)?;
         let sender = send::sms_sender(&app, &caller, sms_sender_id).await?;
         recipient::check_number(&app, &caller, &number).await?;
+        admission.count_international(&caller, &number).await?;
         text.check_length()?;
 
         let wanted = wanted.by(&caller);
@@ -72,7 +77,9 @@ impl Texts {
                 scheduled_for: wanted.scheduled_for,
                 ..send::row(id, &caller, &template)
             };
-            accept::sms(&app.engine, row, wanted.timing()).await?;
+            if accept::sms(&app.engine, row, wanted.timing()).await? {
+                admission.keep();
+            }
         }
         let host = send::host_of(request, &app.settings);
         Ok(SmsAccepted::Created(Answer(AcceptedSms {

@@ -156,7 +156,10 @@ fn event(entry: &Entry) -> Option<Happened> {
             ("taken", "Nobody was sent it: a test key made it.".to_owned())
         }
         ("done", _) if entry.step.as_deref() == Some("send") => ("taken", "The provider took it.".to_owned()),
-        ("failed", "refused") => ("refused", format!("That had no effect: {}.{}", details.why, again(details.last))),
+        ("failed", "refused") => (
+            "refused",
+            format!("That had no effect: {}.{}", details.why, again(details.last)),
+        ),
         ("failed", "unknown") => (
             "unknown",
             format!("Whether the provider took it is not known: {}.", details.why),
@@ -189,7 +192,11 @@ fn event(entry: &Entry) -> Option<Happened> {
 }
 
 fn again(last: bool) -> &'static str {
-    if last { " That was the last attempt." } else { " It will be tried again." }
+    if last {
+        " That was the last attempt."
+    } else {
+        " It will be tried again."
+    }
 }
 
 fn receipt(receipt: &Receipt) -> String {
@@ -201,7 +208,9 @@ fn receipt(receipt: &Receipt) -> String {
 
 /// Whom a plan hands the message to.
 fn sent_by(plan: &Value) -> Option<Provider> {
-    let name = plan.pointer("/send/sent_by").or_else(|| plan.pointer("/pretend/sent/sent_by"))?;
+    let name = plan
+        .pointer("/send/sent_by")
+        .or_else(|| plan.pointer("/pretend/sent/sent_by"))?;
     Provider::from_name(name.as_str()?)
 }
 
@@ -215,7 +224,10 @@ impl Wait {
             "sleep" => ("time", "It is not to be sent before this time."),
             "wait" => ("receipt", "It waits for the provider's receipt."),
             "paused" | "queue_paused" => ("operators", "The operators have paused it."),
-            "unreadable" | "failed" => ("operators", "It could not be carried out; the operators can have it tried again."),
+            "unreadable" | "failed" => (
+                "operators",
+                "It could not be carried out; the operators can have it tried again.",
+            ),
             _ => return None,
         };
         Some(Self {

@@ -168,9 +168,7 @@ impl Fields {
     pub fn schedule(&mut self, name: &str) -> Option<DateTime<Utc>> {
         match self.take(name) {
             None | Some(Value::Null) => None,
-            Some(Value::String(text)) => within_next_day(&text)
-                .map_err(|message| self.fault(name, message))
-                .ok(),
+            Some(Value::String(text)) => within_next_day(&text).map_err(|message| self.fault(name, message)).ok(),
             Some(other) => {
                 self.wrong_type(name, &other, "string, null");
                 None

@@ -9,6 +9,7 @@
 mod error;
 pub mod fixture;
 pub mod idempotency;
+pub mod limits;
 mod migrate;
 pub mod notifications;
 pub mod providers;
