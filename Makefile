@@ -2,13 +2,13 @@
 
 CARGO ?= cargo
 
-.PHONY: run test check bench faults openapi sqlx postgres
+.PHONY: run test check bench faults openapi sqlx postgres redis
 
 run: postgres
 	$(CARGO) build --release --bin herald
 	exec target/release/herald dev
 
-test: postgres target/clients/ready
+test: postgres redis target/clients/ready
 	$(CARGO) test --workspace --all-targets
 	@$(MAKE) --no-print-directory openapi-unchanged
 
@@ -57,3 +57,8 @@ postgres:
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
 	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql; } || \
 	  { echo "Postgres is not installed: install the package postgresql (Debian, Ubuntu: apt-get install postgresql)"; exit 1; }
+
+redis:
+	@command -v redis-server >/dev/null || \
+	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server; } || \
+	  { echo "Redis is not installed: install the package redis-server (Debian, Ubuntu: apt-get install redis-server)"; exit 1; }

@@ -12,7 +12,7 @@ use sha2::{Sha256, Sha384, Sha512};
 
 use crate::harness::Herald;
 
-const GROUPS: [&str; 19] = [
+const GROUPS: [&str; 20] = [
     "auth",
     "headers",
     "sms-validation",
@@ -32,6 +32,7 @@ const GROUPS: [&str; 19] = [
     "templates",
     "preview",
     "files",
+    "limits",
 ];
 
 /// Group, case, and why Herald answers otherwise.

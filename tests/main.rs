@@ -11,6 +11,7 @@ mod engine;
 mod faults;
 mod fuzz;
 mod harness;
+mod limits;
 mod message_golden;
 mod operate;
 mod providers;

@@ -65,6 +65,8 @@ fn keep_possible_errors(path: &str, operation: &mut Value) {
         "400" | "401" | "403" => has_token || is_receipt,
         "404" => path.contains('{'),
         "408" | "413" => has_body,
+        "409" => path.ends_with("/cancel"),
+        "422" | "429" => path.starts_with("/v2/notifications/") && has_body,
         "501" => may_be_unfinished,
         _ => true,
     });

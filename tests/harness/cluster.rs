@@ -14,7 +14,7 @@ use sqlx::{Connection, PgConnection};
 use super::eventually;
 
 /// Ends the server when standard input ends, which it does with the test, however the test ends.
-const GUARD: &str = r#"exec 3<&0
+pub(super) const GUARD: &str = r#"exec 3<&0
 "$@" </dev/null & server=$!
 (read -r _ <&3; kill -QUIT $server) & guard=$!
 wait $server

@@ -124,6 +124,12 @@ impl Herald {
         self.listening(&["api"], &self.base_url, settings).await
     }
 
+    /// Another process of the API, and its address.
+    pub async fn another_api(&self) -> (Process, String) {
+        let url = free_address();
+        (self.listening(&["api"], &url, &[]).await, url)
+    }
+
     fn prepare(fixture: &Value, database: Database) -> Self {
         let (base_url, stub_url) = (free_address(), free_address());
         let settings = vec![

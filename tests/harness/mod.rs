@@ -8,6 +8,7 @@ mod eventually;
 mod gate;
 mod herald;
 mod proxy;
+mod redis;
 
 pub use admin::Admin;
 pub use client::{Client, SMS_TEMPLATE, http, live_token};
@@ -17,3 +18,4 @@ pub use eventually::{eventually, eventually_within};
 pub use gate::Gate;
 pub use herald::{Herald, Process, SEALING_KEYS, program};
 pub use proxy::LossyProxy;
+pub use redis::Redis;
