@@ -8,6 +8,7 @@ mod clients;
 mod dev;
 mod engine;
 mod faults;
+mod files;
 mod harness;
 mod message_golden;
 mod operate;

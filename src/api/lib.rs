@@ -32,11 +32,12 @@ mod validation;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use herald_providers::documents;
 use herald_store::sealed::Sealer;
 use poem::EndpointExt;
 use poem_openapi::{OpenApiService, Tags};
 use sqlx::PgPool;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 
 pub use admin::{ADMIN_CLIENT, AdminKeys};
 pub use error::Error;
@@ -51,6 +52,8 @@ pub struct Deps {
     pub pool: PgPool,
     pub engine: herald_engine::Client,
     pub sealer: Arc<Sealer>,
+    /// Takes the files of emails. None: emails with files are turned away.
+    pub documents: Option<documents::Client>,
     pub settings: Settings,
 }
 
@@ -98,8 +101,11 @@ struct App {
     pool: PgPool,
     engine: herald_engine::Client,
     sealer: Arc<Sealer>,
+    documents: Option<documents::Client>,
     settings: Settings,
     cache: cache::Cache,
+    /// A permit a large body.
+    large_bodies: Arc<Semaphore>,
 }
 
 /// Answers requests on `listener` until `shutdown`, and returns when those accepted by then are answered, or
@@ -109,6 +115,7 @@ pub async fn serve(listener: TcpListener, deps: Deps, shutdown: impl Future<Outp
         pool,
         engine,
         sealer,
+        documents,
         settings,
     } = deps;
     let (patience, grace) = (settings.patience, settings.grace);
@@ -117,6 +124,8 @@ pub async fn serve(listener: TcpListener, deps: Deps, shutdown: impl Future<Outp
         pool,
         engine,
         sealer,
+        documents,
+        large_bodies: Arc::new(Semaphore::new(settings.body.large_at_once)),
         settings,
         cache,
     });
