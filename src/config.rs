@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, str::FromStr, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
-use herald_providers::{ReceiptUrl, Secret, Timeouts, firetext, mmg, ses};
+use herald_providers::{ReceiptUrl, Secret, Timeouts, documents, firetext, mmg, ses};
 use herald_store::sealed::{Key, NotifySigner, Sealer};
 
 /// The port of the API where nothing else is said.
@@ -135,6 +135,27 @@ pub fn api() -> anyhow::Result<herald_api::Settings> {
         admin_keys: herald_api::AdminKeys::new(&admin_secrets()?),
         ..default
     })
+}
+
+/// The service that takes the files of emails; none where nothing is set.
+pub fn documents() -> anyhow::Result<Option<documents::Settings>> {
+    const HOST: &str = "DOCUMENT_DOWNLOAD_API_HOST";
+    const KEY: &str = "DOCUMENT_DOWNLOAD_API_KEY";
+    let (url, key) = (setting(HOST).url()?, setting(KEY));
+    if url.is_none() && key.value.is_none() {
+        return Ok(None);
+    }
+    // A virus scan is part of it; and the answer to the client must come before its 30 seconds are over.
+    let total = setting("DOCUMENT_DOWNLOAD_TIMEOUT_SECONDS").seconds(20)?;
+    Ok(Some(documents::Settings {
+        url: url.with_context(|| format!("the setting {HOST} is missing: the URL of the service that {KEY} opens"))?,
+        api_key: Secret::new(key.required("the key of the service at DOCUMENT_DOWNLOAD_API_HOST")?),
+        timeouts: Timeouts {
+            total,
+            read: total,
+            ..Timeouts::default()
+        },
+    }))
 }
 
 /// The secrets of the administration pages, the current one first; none where nothing is set.

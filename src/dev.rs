@@ -140,6 +140,7 @@ async fn wait(cluster: Option<&mut Cluster>) -> anyhow::Result<()> {
 fn roles(port: u16, stub_port: u16, database_url: &str, sealing_keys: &str) -> Vec<Role> {
     let api_url = format!("http://127.0.0.1:{port}");
     let stub_url = format!("http://127.0.0.1:{stub_port}");
+    let documents_url = format!("{stub_url}/documents");
     let log = std::env::var("HERALD_LOG").unwrap_or_else(|_| "warn".to_owned());
     let common = [
         ("DATABASE_URL", database_url),
@@ -180,6 +181,9 @@ fn roles(port: u16, stub_port: u16, database_url: &str, sealing_keys: &str) -> V
             vec![
                 ("PORT", port.to_string()),
                 ("API_HOST_NAME", api_url),
+                ("DOCUMENT_DOWNLOAD_HOST", documents_url.clone()),
+                ("DOCUMENT_DOWNLOAD_API_HOST", documents_url),
+                ("DOCUMENT_DOWNLOAD_API_KEY", "development".to_owned()),
                 ("INTERNAL_CLIENT_API_KEYS", admin_keys()),
             ],
         ),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use herald_engine::{BatchLimits, Client};
-use herald_providers::{SmsClient, firetext, mmg, ses};
+use herald_providers::{SmsClient, documents, firetext, mmg, ses};
 use herald_workflows::{Tools, keep_house::DAYS_AHEAD, retry, tools};
 use sqlx::{
     Connection, PgPool,
@@ -58,11 +58,13 @@ pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
 }
 
 pub async fn api_deps() -> anyhow::Result<herald_api::Deps> {
+    let documents = config::documents()?.map(documents::Client::new).transpose()?;
     let pool = pool().await?;
     Ok(herald_api::Deps {
         engine: Client::new(pool.clone(), BatchLimits::default()),
         pool,
         sealer: Arc::new(config::sealer()?),
+        documents,
         settings: config::api()?,
     })
 }

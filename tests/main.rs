@@ -10,6 +10,7 @@ mod dev;
 mod engine;
 mod faults;
 mod fuzz;
+mod files;
 mod harness;
 mod limits;
 mod message_golden;

@@ -1,5 +1,6 @@
 //! golden/providers.json against the real clients, and what the contract says beyond it: what may have been taken.
 
+mod documents;
 pub mod server;
 
 use std::net::SocketAddr;

@@ -25,7 +25,7 @@ fn refused(role: &[&str], settings: &[(&str, &str)]) -> String {
 fn a_wrong_setting_is_named_in_one_line() {
     const KEYS: (&str, &str) = ("HERALD_SEALING_KEYS", "k:ZGV2ZWxvcG1lbnQtb25seS1ub3QtYS1zZWNyZXQtISE=");
     const DATABASE: (&str, &str) = ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none");
-    let cases: [Case; 9] = [
+    let cases: [Case; 11] = [
         (&["migrate"], &[], "DATABASE_URL", "a URL such as"),
         (
             &["migrate"],
@@ -51,6 +51,18 @@ fn a_wrong_setting_is_named_in_one_line() {
             &[("PORT", "1"), ("HOST", "nowhere")],
             "HOST",
             "an IP address",
+        ),
+        (
+            &["api"],
+            &[DATABASE, ("DOCUMENT_DOWNLOAD_API_HOST", "http://127.0.0.1:1")],
+            "DOCUMENT_DOWNLOAD_API_KEY",
+            "the key of the service",
+        ),
+        (
+            &["api"],
+            &[DATABASE, ("DOCUMENT_DOWNLOAD_API_KEY", "secret")],
+            "DOCUMENT_DOWNLOAD_API_HOST",
+            "the URL of the service",
         ),
         (
             &["worker", "--queues", "all"],

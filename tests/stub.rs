@@ -4,6 +4,8 @@ use std::future::pending;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use herald_message::receipt::ses::Notice;
 use herald_message::receipt::{self, Receipt};
 use herald_message::status::Status;
@@ -374,4 +376,30 @@ async fn the_phone_keeps_the_newest() {
     assert_eq!(forgotten["messages"], json!([]));
     let kept = world.get(&format!("/phone?reference={}", texts[2].reference)).await;
     assert_eq!(kept["messages"][0]["to"], "3");
+}
+
+#[tokio::test]
+async fn a_key_brings_files_a_link_gets_them_and_the_newest_are_kept() {
+    let world = World::with(|settings| settings.document_bytes = 5).await;
+    let url = format!("{}/documents/services/{}/documents", world.base, Uuid::new_v4());
+    let upload = |content: &str| {
+        let body = json!({"document": STANDARD.encode(content), "is_csv": false});
+        world.http.post(&url).json(&body)
+    };
+    assert_eq!(upload("abc").send().await.unwrap().status(), 401);
+    let mut links = Vec::new();
+    for content in ["abc", "de", "f"] {
+        let answer = upload(content).bearer_auth("key").send().await.unwrap();
+        assert_eq!(answer.status(), 201);
+        let answer: Value = answer.json().await.unwrap();
+        links.push(answer["document"]["url"].as_str().unwrap().to_owned());
+    }
+    let mut got = Vec::new();
+    for link in links {
+        let answer = world.http.get(link).send().await.unwrap();
+        got.push((answer.status().as_u16(), answer.text().await.unwrap()));
+    }
+    let expected = [(404, ""), (200, "de"), (200, "f")];
+    assert_eq!(got, expected.map(|(status, content)| (status, content.to_owned())));
+    assert_eq!(world.get("/documents").await["uploads"], 4);
 }

@@ -20,7 +20,7 @@ use crate::{
     auth::Caller,
     content, files,
     once::Once,
-    payload::{Answer, Posted, Timestamp},
+    payload::{Answer, JsonWithFiles, Posted, Timestamp},
     read, recipient,
     sanitise::{Sanitised, sanitise},
     send::{self, SentTemplate, Wanted},
@@ -43,7 +43,7 @@ impl Emails {
         caller: Caller,
         app: Data<&Arc<App>>,
         request: &Request,
-        body: Posted<EmailRequest>,
+        body: Posted<EmailRequest, JsonWithFiles>,
     ) -> Result<EmailAccepted, Error> {
         let once = Once::of(&app, &caller, request.headers(), "email", &body.bytes)?;
         if let Some(earlier) = once.earlier().await? {
@@ -54,12 +54,15 @@ impl Emails {
         let mut order = Order::read(&body.bytes)?;
         send::check_permission(&caller, NotificationType::Email)?;
         let sanitised_content = sanitise(&mut order.personalisation, &order.sanitise_content_for)?;
+        let files = files::take(&mut order.personalisation);
         let template = send::template(&app, &caller, order.template_id, NotificationType::Email).await?;
         content::check_email(&template, &order.personalisation)?;
         let reply_to = send::reply_to(&app, &caller, order.email_reply_to_id).await?;
         recipient::check_address(&app, &caller, &order.email_address).await?;
         let simulated = recipient::is_simulated_address(&order.email_address);
-        files::replace_with_links(&app, &caller, &mut order.personalisation, simulated)?;
+        let links = files::upload(&app, &caller, files, &order.email_address, simulated).await?;
+        let document_download_count = files::count(&links);
+        order.personalisation.extend(links);
         let content = content::email(&template, &order.personalisation)?;
 
         let wanted = order.wanted.by(&caller);
@@ -73,6 +76,7 @@ impl Emails {
                 client_reference: order.reference.clone(),
                 reply_to_text: reply_to.map(|address| address.to_string()),
                 scheduled_for: wanted.scheduled_for,
+                document_download_count,
                 ..send::row(id, &caller, &template)
             };
             if accept::email(&app.engine, row, wanted.timing()).await? {
@@ -158,7 +162,9 @@ impl Order {
 struct EmailRequest {
     email_address: String,
     template_id: Uuid,
-    /// Values for the template's placeholders.
+    /// Values for the template's placeholders. A file is an object with its content in base64, `file`, and if wanted
+    /// `filename` or `is_csv`, `confirm_email_before_download` (true if left out) and `retention_period` (such as
+    /// `4 weeks`; 26 if left out): the recipient gets a link.
     personalisation: Option<Value>,
     /// The client's own, to find the message by.
     #[oai(validator(max_length = 1000))]

@@ -37,11 +37,12 @@ mod validation;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use herald_providers::documents;
 use herald_store::sealed::Sealer;
 use poem::EndpointExt;
 use poem_openapi::{OpenApiService, Tags};
 use sqlx::PgPool;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 
 pub use admin::{ADMIN_CLIENT, AdminKeys};
 pub use error::Error;
@@ -56,6 +57,8 @@ pub struct Deps {
     pub pool: PgPool,
     pub engine: herald_engine::Client,
     pub sealer: Arc<Sealer>,
+    /// Takes the files of emails. None: emails with files are turned away.
+    pub documents: Option<documents::Client>,
     pub settings: Settings,
 }
 
@@ -109,9 +112,12 @@ struct App {
     pool: PgPool,
     engine: herald_engine::Client,
     sealer: Arc<Sealer>,
+    documents: Option<documents::Client>,
     settings: Settings,
     cache: cache::Cache,
     limits: limits::Limits,
+    /// A permit a large body.
+    large_bodies: Arc<Semaphore>,
 }
 
 /// Answers requests on `listener` until `shutdown`, and returns when those accepted by then are answered, or
@@ -124,6 +130,7 @@ pub async fn serve(listener: TcpListener, deps: Deps, shutdown: impl Future<Outp
         pool,
         engine,
         sealer,
+        documents,
         settings,
     } = deps;
     let (patience, grace) = (settings.patience, settings.grace);
@@ -133,6 +140,8 @@ pub async fn serve(listener: TcpListener, deps: Deps, shutdown: impl Future<Outp
         pool,
         engine,
         sealer,
+        documents,
+        large_bodies: Arc::new(Semaphore::new(settings.body.large_at_once)),
         settings,
         cache,
         limits,

@@ -19,6 +19,10 @@ use poem_openapi::{
     types::Type,
 };
 use serde::Serialize;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
 
 use crate::{App, Error};
 
@@ -27,26 +31,64 @@ use crate::{App, Error};
 pub struct BodyLimits {
     pub bytes: usize,
     pub patience: Duration,
+    /// Of a body that may have files in it.
+    pub bytes_with_files: usize,
+    /// Bodies of more than `bytes` at the same time, whoever sends them: each is in memory several times over.
+    pub large_at_once: usize,
 }
 
 impl Default for BodyLimits {
-    /// Room for the longest email (2,000,000 bytes) in its JSON.
+    /// Room for the longest email (2,000,000 bytes) in its JSON, and for five files of 2 MB in base64 beside it.
     fn default() -> Self {
         Self {
             bytes: 2 * 1024 * 1024,
             patience: Duration::from_secs(15),
+            bytes_with_files: 16 * 1024 * 1024,
+            large_at_once: 16,
         }
     }
 }
 
-/// The bytes of a body that is documented as a `T`, in JSON or as a form.
-#[derive(Debug)]
-pub struct Posted<T, const FORM: bool = false> {
-    pub bytes: Vec<u8>,
-    documented: PhantomData<T>,
+/// What a body is and how long it may be.
+pub trait Kind: Send + Sync + 'static {
+    const CONTENT_TYPE: &'static str = "application/json";
+
+    fn most_bytes(limits: BodyLimits) -> usize {
+        limits.bytes
+    }
 }
 
-impl<'a, T: Type, const FORM: bool> ApiExtractor<'a> for Posted<T, FORM> {
+#[derive(Debug)]
+pub struct Json;
+
+impl Kind for Json {}
+
+#[derive(Debug)]
+pub struct JsonWithFiles;
+
+impl Kind for JsonWithFiles {
+    fn most_bytes(limits: BodyLimits) -> usize {
+        limits.bytes_with_files
+    }
+}
+
+#[derive(Debug)]
+pub struct Form;
+
+impl Kind for Form {
+    const CONTENT_TYPE: &'static str = "application/x-www-form-urlencoded";
+}
+
+/// The bytes of a body that is documented as a `T`.
+#[derive(Debug)]
+pub struct Posted<T, K = Json> {
+    pub bytes: Vec<u8>,
+    /// Held while a large body is in memory.
+    _turn: Option<OwnedSemaphorePermit>,
+    documented: PhantomData<(T, K)>,
+}
+
+impl<'a, T: Type, K: Kind> ApiExtractor<'a> for Posted<T, K> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
 
     type ParamType = ();
@@ -57,15 +99,10 @@ impl<'a, T: Type, const FORM: bool> ApiExtractor<'a> for Posted<T, FORM> {
     }
 
     fn request_meta() -> Option<MetaRequest> {
-        let content_type = if FORM {
-            "application/x-www-form-urlencoded"
-        } else {
-            "application/json"
-        };
         Some(MetaRequest {
             description: None,
             content: vec![MetaMediaType {
-                content_type,
+                content_type: K::CONTENT_TYPE,
                 schema: T::schema_ref(),
             }],
             required: T::IS_REQUIRED,
@@ -77,45 +114,63 @@ impl<'a, T: Type, const FORM: bool> ApiExtractor<'a> for Posted<T, FORM> {
         body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let limits = request
-            .data::<Arc<App>>()
-            .map(|app| app.settings.body)
-            .unwrap_or_default();
+        let app = request.data::<Arc<App>>().expect("every route has the app");
+        let limits = app.settings.body;
+        let most = K::most_bytes(limits);
         let announced = request
             .headers()
             .get(header::CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse().ok());
-        if announced.is_some_and(|length: usize| length > limits.bytes) {
-            return Err(Error::TooLarge { limit: limits.bytes }.into());
+        if announced.is_some_and(|length: usize| length > most) {
+            return Err(Error::TooLarge { limit: most }.into());
         }
+        let (bytes, turn) = read(body, limits, most, &app.large_bodies).await?;
         Ok(Self {
-            bytes: read(body, limits).await?,
+            bytes,
+            _turn: turn,
             documented: PhantomData,
         })
     }
 }
 
-async fn read(body: &mut RequestBody, limits: BodyLimits) -> Result<Vec<u8>, Error> {
-    let Ok(body) = body.take() else { return Ok(Vec::new()) };
-    let mut parts = body.into_bytes_stream();
-    let mut bytes = Vec::new();
-    let all = async {
-        while let Some(part) = parts.next().await {
-            let part = part.map_err(|error| {
-                tracing::debug!(%error, "the client went away in the middle of a body");
-                Error::TooSlow
-            })?;
-            if bytes.len() + part.len() > limits.bytes {
-                return Err(Error::TooLarge { limit: limits.bytes });
-            }
-            bytes.extend_from_slice(&part);
-        }
-        Ok(())
+/// Reads a body of `most` bytes at most. One that is longer than ordinary ones waits for its turn.
+async fn read(
+    body: &mut RequestBody,
+    limits: BodyLimits,
+    most: usize,
+    turns: &Arc<Semaphore>,
+) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Error> {
+    let Ok(body) = body.take() else {
+        return Ok((Vec::new(), None));
     };
-    tokio::time::timeout(limits.patience, all)
+    let until = Instant::now() + limits.patience;
+    let mut parts = body.into_bytes_stream();
+    let (mut bytes, mut turn) = (Vec::new(), None);
+    while let Some(part) = timeout_at(until, parts.next())
         .await
-        .map_err(|_elapsed| Error::TooSlow)??;
-    Ok(bytes)
+        .map_err(|_elapsed| Error::TooSlow)?
+    {
+        let part = part.map_err(|error| {
+            tracing::debug!(%error, "the client went away in the middle of a body");
+            Error::TooSlow
+        })?;
+        let length = bytes.len() + part.len();
+        if length > most {
+            return Err(Error::TooLarge { limit: most });
+        }
+        if length > limits.bytes && turn.is_none() {
+            turn = Some(next_turn(turns, until).await?);
+        }
+        bytes.extend_from_slice(&part);
+    }
+    Ok((bytes, turn))
+}
+
+async fn next_turn(turns: &Arc<Semaphore>, until: Instant) -> Result<OwnedSemaphorePermit, Error> {
+    match timeout_at(until, Arc::clone(turns).acquire_owned()).await {
+        Ok(Ok(turn)) => Ok(turn),
+        _ => Err(Error::Unavailable("too many large requests at once".into())),
+    }
 }
 
 /// UTC, always with six digits after the point.
@@ -171,14 +226,19 @@ mod tests {
     const LIMITS: BodyLimits = BodyLimits {
         bytes: 10,
         patience: Duration::from_millis(5),
+        bytes_with_files: 15,
+        large_at_once: 1,
     };
 
     async fn outcome(
         parts: impl Stream<Item = Result<&'static str, io::Error>> + Send + 'static,
     ) -> Result<String, String> {
         let mut body = RequestBody::new(Body::from_bytes_stream(parts));
-        let read = read(&mut body, LIMITS).await.map_err(|error| error.to_string());
-        read.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        let turns = Arc::new(Semaphore::new(0));
+        let read = read(&mut body, LIMITS, LIMITS.bytes, &turns)
+            .await
+            .map_err(|error| error.to_string());
+        read.map(|(bytes, _)| String::from_utf8_lossy(&bytes).into_owned())
     }
 
     #[tokio::test]
@@ -198,5 +258,23 @@ mod tests {
             outcome(stream::iter([Ok("1"), Err(io::ErrorKind::ConnectionReset.into())])).await,
             too_slow
         );
+    }
+
+    #[tokio::test]
+    async fn large_bodies_wait_for_one_another_and_others_do_not() {
+        let turns = Arc::new(Semaphore::new(LIMITS.large_at_once));
+        let post = async |parts: [&'static str; 2]| {
+            let mut body = RequestBody::new(Body::from_bytes_stream(stream::iter(parts.map(Ok::<_, io::Error>))));
+            read(&mut body, LIMITS, LIMITS.bytes_with_files, &turns).await
+        };
+        let (large, ordinary) = (["1234567890", "12345"], ["12345", "67890"]);
+        let first = post(large).await.expect("it is its turn");
+        assert!(matches!(post(large).await, Err(Error::Unavailable(_))));
+        let (bytes, turn) = post(ordinary).await.expect("it is not large");
+        assert!(bytes.len() == LIMITS.bytes && turn.is_none());
+        drop(first);
+        post(large).await.expect("it is its turn now");
+        let too_large = post(["1234567890", "123456"]).await;
+        assert!(matches!(too_large, Err(Error::TooLarge { limit: 15 })));
     }
 }

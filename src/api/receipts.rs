@@ -17,7 +17,7 @@ use subtle::ConstantTimeEq;
 use crate::{
     App, Tag,
     error::{LegacyErrors, OtherError},
-    payload::{Answer, Posted},
+    payload::{Answer, Form, Posted},
 };
 
 /// The user name and password with which a provider calls back. They stand in the receipt URL that it is given.
@@ -50,7 +50,7 @@ impl Receipts {
         &self,
         app: Data<&Arc<App>>,
         request: &Request,
-        body: Posted<FiretextReceipt, true>,
+        body: Posted<FiretextReceipt, Form>,
     ) -> Result<Received, OtherError> {
         if let Err(refusal) = check(request.headers(), app.settings.receipts.firetext.as_ref()) {
             return Ok(Received::from(refusal));

@@ -1,4 +1,4 @@
-//! The one way in which SMS clients speak HTTP: pooled connections, deadlines, bounded answers, no retries.
+//! The one way in which clients other than SES's speak HTTP: pooled connections, deadlines, bounded answers, no retries.
 
 use std::time::Duration;
 
@@ -100,34 +100,28 @@ async fn try_exchange(request: RequestBuilder) -> Result<Answer, SendError> {
         return Err(SendError::from_status(status.as_u16(), after));
     }
     let status = status.as_u16();
-    match read(&mut response).await {
-        Ok(body) => Ok(Answer { status, body }),
-        Err(ReadError::Timeout) => Err(SendError::timeout(true)),
-        Err(ReadError::Cut) => Err(SendError::unclear(status, "Request failed: truncated answer")),
-        Err(ReadError::TooLong) => Err(SendError::unclear(status, "Request failed: endless answer")),
-    }
+    let body = read(&mut response).await?;
+    Ok(Answer { status, body })
 }
 
-enum ReadError {
-    Timeout,
-    Cut,
-    TooLong,
-}
-
-async fn read(response: &mut Response) -> Result<Vec<u8>, ReadError> {
+/// The whole body of an answer, if it is one of a few hundred bytes, as they all are.
+pub(crate) async fn read(response: &mut Response) -> Result<Vec<u8>, SendError> {
+    let status = response.status().as_u16();
     let mut body = Vec::new();
     loop {
         match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() > LONGEST_ANSWER => return Err(ReadError::TooLong),
+            Ok(Some(chunk)) if body.len() + chunk.len() > LONGEST_ANSWER => {
+                return Err(SendError::unclear(status, "Request failed: endless answer"));
+            }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => return Ok(body),
-            Err(error) if error.is_timeout() => return Err(ReadError::Timeout),
-            Err(_) => return Err(ReadError::Cut),
+            Err(error) if error.is_timeout() => return Err(SendError::timeout(true)),
+            Err(_) => return Err(SendError::unclear(status, "Request failed: truncated answer")),
         }
     }
 }
 
-fn no_answer(error: &reqwest::Error) -> SendError {
+pub(crate) fn no_answer(error: &reqwest::Error) -> SendError {
     // A request that cannot be built never left either.
     let connected = !(error.is_connect() || error.is_builder());
     if error.is_timeout() {

@@ -11,7 +11,7 @@ use futures::stream;
 use herald_message::receipt::Provider;
 
 use crate::World;
-use crate::faults::Fault;
+use crate::faults::{Fault, Party};
 use crate::phone::Message;
 use crate::receipts::Plan;
 use crate::server::cut;
@@ -37,16 +37,9 @@ pub(crate) async fn play(
     read: impl FnOnce(&Fault) -> Result<Taken, (StatusCode, Answer)>,
     no: impl FnOnce(&Fault, StatusCode) -> Answer,
 ) -> Response {
-    let fault = world
-        .faults
-        .next(provider)
-        .unwrap_or_else(|| Arc::new(Fault::default()));
-    if let Some(latency) = fault.latency_ms {
-        tokio::time::sleep(Duration::from_millis(latency)).await;
-    }
-    if fault.reset_before && !fault.takes() {
+    let Some(fault) = meet(world, Party::Provider(provider)).await else {
         return cut();
-    }
+    };
     let taken = match read(&fault) {
         Ok(taken) => taken,
         Err((status, answer)) => return respond(&fault, status, answer),
@@ -57,6 +50,25 @@ pub(crate) async fn play(
             world.receipts.send(taken.receipts, &fault).await;
         }
     }
+    finish(&fault, StatusCode::OK, taken.yes, no).await
+}
+
+/// The fault that a request meets, after the wait that it makes. None: the connection ends.
+pub(crate) async fn meet(world: &World, party: Party) -> Option<Arc<Fault>> {
+    let fault = world.faults.next(party).unwrap_or_else(|| Arc::new(Fault::default()));
+    if let Some(latency) = fault.latency_ms {
+        tokio::time::sleep(Duration::from_millis(latency)).await;
+    }
+    (fault.takes() || !fault.reset_before).then_some(fault)
+}
+
+/// The answer to a request that was understood, if its fault lets there be one. `ok` is the status of `yes`.
+pub(crate) async fn finish(
+    fault: &Fault,
+    ok: StatusCode,
+    yes: Answer,
+    no: impl FnOnce(&Fault, StatusCode) -> Answer,
+) -> Response {
     if fault.reset_before || fault.reset_after_accept {
         return cut();
     }
@@ -65,12 +77,12 @@ pub(crate) async fn play(
     }
     let status = fault.status.and_then(|status| StatusCode::from_u16(status).ok());
     match status {
-        Some(status) if !status.is_success() => respond(&fault, status, no(&fault, status)),
-        status => respond(&fault, status.unwrap_or(StatusCode::OK), taken.yes),
+        Some(status) if !status.is_success() => respond(fault, status, no(fault, status)),
+        status => respond(fault, status.unwrap_or(ok), yes),
     }
 }
 
-fn respond(fault: &Fault, status: StatusCode, answer: Answer) -> Response {
+pub(crate) fn respond(fault: &Fault, status: StatusCode, answer: Answer) -> Response {
     let body = fault.body.clone().unwrap_or(answer.body);
     let length = body.len();
     let mut response = Response::new(if fault.truncate {

@@ -1,4 +1,4 @@
-//! How a provider shall fail. Set over HTTP, one list a provider; a fault with `times` goes after that many requests
+//! How a party shall fail. Set over HTTP, one list a party; a fault with `times` goes after that many requests
 //! and makes room for the next of the list.
 
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ use herald_message::receipt::Provider;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::{PROVIDERS, World};
+use crate::World;
 
 /// One set of faults; all that are given apply together to each request that it hits.
 ///
@@ -113,16 +113,40 @@ fn is_zero(value: &u32) -> bool {
     *value == 0
 }
 
+/// Who is played here and can fail.
+#[derive(Clone, Copy)]
+pub(crate) enum Party {
+    Provider(Provider),
+    /// The document-download service.
+    Documents,
+}
+
+impl Party {
+    const ALL: [Self; 4] = [
+        Self::Provider(Provider::Firetext),
+        Self::Provider(Provider::Mmg),
+        Self::Provider(Provider::Ses),
+        Self::Documents,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Provider(provider) => provider.name(),
+            Self::Documents => "documents",
+        }
+    }
+}
+
 /// The faults set at present.
 #[derive(Default)]
 pub(crate) struct Faults {
-    lists: [Mutex<VecDeque<Arc<Fault>>>; PROVIDERS.len()],
+    lists: [Mutex<VecDeque<Arc<Fault>>>; Party::ALL.len()],
 }
 
 impl Faults {
     /// The fault that the next request meets, counted against its `times`.
-    pub(crate) fn next(&self, provider: Provider) -> Option<Arc<Fault>> {
-        let mut list = self.list(provider).lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn next(&self, party: Party) -> Option<Arc<Fault>> {
+        let mut list = self.list(party).lock().unwrap_or_else(PoisonError::into_inner);
         let front = list.front_mut()?;
         if front.share.is_some_and(|share| !rand::random_bool(share)) {
             return None;
@@ -138,21 +162,22 @@ impl Faults {
         fault.times.is_none_or(|times| times > 0).then_some(fault)
     }
 
-    fn list(&self, provider: Provider) -> &Mutex<VecDeque<Arc<Fault>>> {
-        &self.lists[match provider {
-            Provider::Firetext => 0,
-            Provider::Mmg => 1,
-            Provider::Ses => 2,
+    fn list(&self, party: Party) -> &Mutex<VecDeque<Arc<Fault>>> {
+        &self.lists[match party {
+            Party::Provider(Provider::Firetext) => 0,
+            Party::Provider(Provider::Mmg) => 1,
+            Party::Provider(Provider::Ses) => 2,
+            Party::Documents => 3,
         }]
     }
 
-    fn set(&self, provider: Provider, faults: Vec<Fault>) {
+    fn set(&self, party: Party, faults: Vec<Fault>) {
         let faults = faults.into_iter().filter(|fault| *fault != Fault::default());
-        *self.list(provider).lock().unwrap_or_else(PoisonError::into_inner) = faults.map(Arc::new).collect();
+        *self.list(party).lock().unwrap_or_else(PoisonError::into_inner) = faults.map(Arc::new).collect();
     }
 
-    fn shown(&self, provider: Provider) -> serde_json::Value {
-        let list = self.list(provider).lock().unwrap_or_else(PoisonError::into_inner);
+    fn shown(&self, party: Party) -> serde_json::Value {
+        let list = self.list(party).lock().unwrap_or_else(PoisonError::into_inner);
         match (list.len(), list.front()) {
             (1, Some(only)) => json!(**only),
             (0, _) | (_, None) => json!({}),
@@ -161,25 +186,25 @@ impl Faults {
     }
 }
 
-/// `GET /faults/{provider}`
+/// `GET /faults/{party}`
 pub(crate) async fn show(State(world): State<Arc<World>>, Path(name): Path<String>) -> Response {
-    with_provider(&name, |provider| Json(world.faults.shown(provider)).into_response())
+    with_party(&name, |party| Json(world.faults.shown(party)).into_response())
 }
 
-/// `DELETE /faults/{provider}`
+/// `DELETE /faults/{party}`
 pub(crate) async fn clear(State(world): State<Arc<World>>, Path(name): Path<String>) -> Response {
-    with_provider(&name, |provider| {
-        world.faults.set(provider, Vec::new());
+    with_party(&name, |party| {
+        world.faults.set(party, Vec::new());
         StatusCode::NO_CONTENT.into_response()
     })
 }
 
-/// `PUT /faults/{provider}` with one set of faults or a list of them; answers with what is set now.
+/// `PUT /faults/{party}` with one set of faults or a list of them; answers with what is set now.
 pub(crate) async fn set(State(world): State<Arc<World>>, Path(name): Path<String>, body: Bytes) -> Response {
-    with_provider(&name, |provider| match parse(&body) {
+    with_party(&name, |party| match parse(&body) {
         Ok(faults) => {
-            world.faults.set(provider, faults);
-            Json(world.faults.shown(provider)).into_response()
+            world.faults.set(party, faults);
+            Json(world.faults.shown(party)).into_response()
         }
         Err(error) => (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response(),
     })
@@ -196,11 +221,11 @@ fn parse(body: &[u8]) -> Result<Vec<Fault>, String> {
     Ok(faults)
 }
 
-fn with_provider(name: &str, then: impl FnOnce(Provider) -> Response) -> Response {
-    match Provider::from_name(name) {
-        Some(provider) => then(provider),
+fn with_party(name: &str, then: impl FnOnce(Party) -> Response) -> Response {
+    match Party::ALL.into_iter().find(|party| party.name() == name) {
+        Some(party) => then(party),
         None => {
-            let names = PROVIDERS.map(Provider::name).join(", ");
+            let names = Party::ALL.map(Party::name).join(", ");
             let error = format!("there is no provider {name}; there are {names}");
             (StatusCode::NOT_FOUND, Json(json!({ "error": error }))).into_response()
         }

@@ -1,15 +1,19 @@
-//! The fake outside world for development and tests: Firetext, MMG and SES, and the phone and inbox behind them.
+//! The fake outside world for development and tests: Firetext, MMG and SES, the phone and inbox behind them, and the
+//! document-download service.
 //!
 //! | route | what |
 //! |---|---|
 //! | `POST /firetext`, `POST /mmg` | take a text as the real firms do, and post receipts afterwards |
 //! | `POST /ses`, `POST /` | SendRawEmail and SendEmail of SES as the AWS SDK calls them, and SNS notices afterwards |
 //! | `GET /phone`, `DELETE /phone`, `GET /phone/count` | what arrived, in order; `?reference=` filters |
-//! | `GET`, `PUT`, `DELETE /faults/{firetext,mmg,ses}` | how to fail: see [`faults::Fault`] |
+//! | `POST /documents/services/{id}/documents` | takes a file and gives a link to it, under `/documents/{id}` |
+//! | `GET /documents` | the files that are kept, and how often one was brought |
+//! | `GET`, `PUT`, `DELETE /faults/{firetext,mmg,ses,documents}` | how to fail: see [`faults::Fault`] |
 //! | `GET /receipts` | counts of receipts: waiting, attempts, posted, refused, given up |
 //! | `GET /` | ok |
 
 mod answer;
+mod documents;
 pub mod faults;
 mod phone;
 mod receipts;
@@ -25,9 +29,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
-use herald_message::receipt::Provider;
 use tokio::net::TcpListener;
 
+use crate::documents::Documents;
 use crate::faults::Faults;
 use crate::phone::Phone;
 use crate::receipts::Receipts;
@@ -48,6 +52,8 @@ pub struct Settings {
     pub receipt_patience: Duration,
     /// Messages that the phone keeps: the newest ones. Each takes some 500 bytes.
     pub phone_capacity: usize,
+    /// Bytes of files that are kept: those of the newest ones.
+    pub document_bytes: usize,
 }
 
 impl Default for Settings {
@@ -58,6 +64,7 @@ impl Default for Settings {
             receipt_connections: 32,
             receipt_patience: Duration::from_secs(300),
             phone_capacity: 1_000_000,
+            document_bytes: 64 * 1024 * 1024,
         }
     }
 }
@@ -66,6 +73,7 @@ impl Default for Settings {
 struct World {
     faults: Faults,
     phone: Phone,
+    documents: Documents,
     receipts: Receipts,
 }
 
@@ -74,6 +82,7 @@ pub async fn serve(listener: TcpListener, settings: Settings, shutdown: impl Fut
     let world = Arc::new(World {
         faults: Faults::default(),
         phone: Phone::new(settings.phone_capacity),
+        documents: Documents::new(settings.document_bytes),
         receipts: Receipts::new(&settings),
     });
     let router = router(Arc::clone(&world));
@@ -93,14 +102,14 @@ fn router(world: Arc<World>) -> Router {
         .route("/", get(|| async { "ok" }).post(ses::call))
         .route("/phone", get(phone::list).delete(phone::empty))
         .route("/phone/count", get(phone::count))
+        .route("/documents", get(documents::list))
+        .route("/documents/{id}", get(documents::download))
+        .route("/documents/services/{service_id}/documents", post(documents::upload))
         .route(
-            "/faults/{provider}",
+            "/faults/{party}",
             get(faults::show).put(faults::set).delete(faults::clear),
         )
         .route("/receipts", get(receipts::show))
         .layer(DefaultBodyLimit::max(LONGEST_REQUEST))
         .with_state(world)
 }
-
-/// The providers that are played here.
-const PROVIDERS: [Provider; 3] = [Provider::Firetext, Provider::Mmg, Provider::Ses];

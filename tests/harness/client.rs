@@ -11,7 +11,7 @@ const SERVICE: &str = "c1f0a1f6-6a57-4a4a-9d0e-6f3d9c1d7a11";
 const LIVE: &str = "7b0c6a0e-52f4-4c3b-9f60-1f6f0b8a2c41";
 const TEST: &str = "d4a1b7e3-6c2f-4b1d-a5e8-3b7f9c0d8e43";
 pub const SMS_TEMPLATE: &str = "0d2d7f4c-7c0e-4f7e-8f3d-0a8f4b0c2e21";
-const EMAIL_TEMPLATE: &str = "5b8f5f5e-1c43-4b8e-9b56-7d1e2a9c4f31";
+pub const EMAIL_TEMPLATE: &str = "5b8f5f5e-1c43-4b8e-9b56-7d1e2a9c4f31";
 
 /// A client for any request.
 pub fn http() -> reqwest::Client {

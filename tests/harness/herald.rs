@@ -145,6 +145,8 @@ impl Herald {
             ("MMG_URL", format!("{stub_url}/mmg")),
             ("MMG_API_KEY", "test".to_owned()),
             ("MMG_RECEIPT_URL", format!("{base_url}/notifications/sms/mmg")),
+            ("DOCUMENT_DOWNLOAD_API_HOST", format!("{stub_url}/documents")),
+            ("DOCUMENT_DOWNLOAD_API_KEY", "test".to_owned()),
             ("SES_STUB_URL", format!("{stub_url}/ses")),
             ("AWS_ACCESS_KEY_ID", "test".to_owned()),
             ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),

@@ -52,6 +52,11 @@ pub struct Request {
 }
 
 impl Request {
+    /// The first line.
+    pub fn line(&self) -> &str {
+        self.head.lines().next().unwrap_or_default()
+    }
+
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head
             .lines()
