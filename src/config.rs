@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, str::FromStr, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use herald_providers::{ReceiptUrl, Secret, Timeouts, firetext, mmg, ses};
-use herald_store::sealed::{Key, NotifySigner, Sealer};
+use herald_store::sealed::{Key, NotifySigner, NotifyTokenKey, Sealer};
 
 /// The port of the API where nothing else is said.
 pub const DEFAULT_PORT: u16 = 6011;
@@ -85,7 +85,13 @@ pub fn sealer() -> anyhow::Result<Sealer> {
         .collect::<Result<Vec<Key>, _>>()
         .map_err(|error| anyhow!("the setting {NAME} is malformed: {error}; it must be {allowed}"))?;
     let current = keys.remove(0);
-    let sealer = Sealer::new(current, keys);
+    let mut sealer = Sealer::new(current, keys);
+    if let Some(key) = setting("NOTIFY_TOKEN_SECRET_KEY").value {
+        let key = NotifyTokenKey::parse(&key).context(
+            "the setting NOTIFY_TOKEN_SECRET_KEY is malformed: it must be 32 bytes in base64url, as Notify is given it",
+        )?;
+        sealer = sealer.reading_notify_tokens(key);
+    }
     let Some(secrets) = setting("NOTIFY_SECRET_KEYS").value else {
         return Ok(sealer);
     };
