@@ -18,4 +18,5 @@ mod settings;
 mod store;
 mod stub;
 mod tree;
+mod unsubscribe;
 mod workflows;

@@ -28,6 +28,7 @@ mod spec;
 mod status;
 mod templates;
 mod token;
+mod unsubscribe;
 mod validation;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -149,6 +150,7 @@ type Public = (
     email::Emails,
     letter::Letters,
     read::Notifications,
+    unsubscribe::Unsubscribing,
     templates::Templates,
     receipts::Receipts,
     status::Status,
@@ -160,6 +162,7 @@ fn public() -> Public {
         email::Emails,
         letter::Letters,
         read::Notifications,
+        unsubscribe::Unsubscribing,
         templates::Templates,
         receipts::Receipts,
         status::Status,
