@@ -128,6 +128,8 @@ pub fn api() -> anyhow::Result<herald_api::Settings> {
             ses: credentials("SES_RECEIPT_CREDENTIALS")?,
         },
         admin_keys: herald_api::AdminKeys::new(&admin_secrets()?),
+        page_size: setting("API_PAGE_SIZE")
+            .parsed(default.page_size, "a number from 1 to 1000", |n| (1..=1000).contains(n))?,
         ..default
     })
 }

@@ -4,6 +4,7 @@
 
 mod api_edges;
 mod api_golden;
+mod api_lists;
 mod clients;
 mod dev;
 mod engine;

@@ -2,6 +2,7 @@
 
 mod fixture;
 mod links;
+mod lists;
 mod notifications;
 mod reads;
 mod rows;

@@ -16,9 +16,12 @@ mod files;
 mod formats;
 mod internal;
 mod letter;
+mod list;
+mod paging;
 mod payload;
 mod read;
 mod receipts;
+mod received;
 mod recipient;
 mod sanitise;
 mod send;
@@ -69,6 +72,8 @@ pub struct Settings {
     pub receipts: ReceiptCredentials,
     pub admin_keys: AdminKeys,
     pub body: BodyLimits,
+    /// Rows on one page of a list.
+    pub page_size: u16,
     /// How long a request may take before it is answered with 504.
     pub patience: Duration,
     /// How long requests that were accepted may take after the signal to stop.
@@ -87,6 +92,7 @@ impl Default for Settings {
             receipts: ReceiptCredentials::default(),
             admin_keys: AdminKeys::default(),
             body: BodyLimits::default(),
+            page_size: 250,
             patience: Duration::from_secs(30),
             grace: Duration::from_secs(30),
             build: Build::default(),
@@ -150,6 +156,8 @@ type Public = (
     email::Emails,
     letter::Letters,
     read::Notifications,
+    list::NotificationLists,
+    received::ReceivedTexts,
     unsubscribe::Unsubscribing,
     templates::Templates,
     receipts::Receipts,
@@ -162,6 +170,8 @@ fn public() -> Public {
         email::Emails,
         letter::Letters,
         read::Notifications,
+        list::NotificationLists,
+        received::ReceivedTexts,
         unsubscribe::Unsubscribing,
         templates::Templates,
         receipts::Receipts,
@@ -187,6 +197,8 @@ enum Tag {
     Send,
     /// Messages that were sent.
     Notifications,
+    /// Messages that people sent to services.
+    ReceivedTexts,
     Templates,
     /// What providers call.
     Receipts,

@@ -74,14 +74,14 @@ async fn find(app: &App, caller: &Caller, id: &str) -> Result<NotificationView, 
 }
 
 /// What a notification costs its service, as far as that is known.
-struct Cost {
+pub struct Cost {
     details: CostDetails,
     pounds: Option<f64>,
 }
 
 impl Cost {
     /// A text's cost is known once its fragments are counted: when it is sent, or fails before.
-    async fn of(app: &App, notification: &NotificationView) -> Result<Self, Error> {
+    pub async fn of(app: &App, notification: &NotificationView) -> Result<Self, Error> {
         if notification.notification_type != NotificationType::Sms {
             return Ok(Self {
                 details: CostDetails::default(),
@@ -116,7 +116,7 @@ enum OneNotification {
 }
 
 #[derive(Debug, Serialize, Object)]
-struct Notification {
+pub struct Notification {
     /// With its placeholders filled.
     body: String,
     completed_at: Option<Timestamp>,
@@ -127,7 +127,7 @@ struct Notification {
     /// Who sent it, if a person did.
     created_by_name: Option<String>,
     email_address: Option<String>,
-    id: Uuid,
+    pub id: Uuid,
     is_cost_data_ready: bool,
     line_1: Option<String>,
     line_2: Option<String>,
@@ -176,7 +176,7 @@ struct TemplateVersion {
 }
 
 impl Notification {
-    fn new(app: &App, notification: NotificationView, cost: Cost, host: &str) -> Result<Self, Error> {
+    pub fn new(app: &App, notification: NotificationView, cost: Cost, host: &str) -> Result<Self, Error> {
         let personalisation = match &notification.personalisation {
             Some(sealed) => {
                 let text = app
