@@ -7,6 +7,8 @@ use anyhow::{Context, anyhow, bail};
 use herald_providers::{ReceiptUrl, Secret, Timeouts, firetext, mmg, ses};
 use herald_store::sealed::{Key, NotifySigner, NotifyTokenKey, Sealer};
 
+use crate::build_info;
+
 /// The port of the API where nothing else is said.
 pub const DEFAULT_PORT: u16 = 6011;
 
@@ -130,6 +132,7 @@ pub fn api() -> anyhow::Result<herald_api::Settings> {
         admin_keys: herald_api::AdminKeys::new(&admin_secrets()?),
         page_size: setting("API_PAGE_SIZE")
             .parsed(default.page_size, "a number from 1 to 1000", |n| (1..=1000).contains(n))?,
+        build: build_info::of_this_program(),
         ..default
     })
 }
