@@ -10,6 +10,7 @@ mod dev;
 mod engine;
 mod faults;
 mod harness;
+mod health;
 mod message_golden;
 mod operate;
 mod providers;
