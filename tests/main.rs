@@ -5,6 +5,7 @@
 mod api_edges;
 mod api_golden;
 mod api_lists;
+mod api_rows;
 mod clients;
 mod dev;
 mod engine;
