@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, net::SocketAddr, str::FromStr, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use herald_providers::{ReceiptUrl, Secret, Timeouts, documents, firetext, mmg, ses};
-use herald_store::sealed::{Key, NotifySigner, Sealer};
+use herald_store::sealed::{Key, NotifySigner, NotifyTokenKey, Sealer};
+
+use crate::build_info;
 
 /// The port of the API where nothing else is said.
 pub const DEFAULT_PORT: u16 = 6011;
@@ -94,7 +96,13 @@ pub fn sealer() -> anyhow::Result<Sealer> {
         .collect::<Result<Vec<Key>, _>>()
         .map_err(|error| anyhow!("the setting {NAME} is malformed: {error}; it must be {allowed}"))?;
     let current = keys.remove(0);
-    let sealer = Sealer::new(current, keys);
+    let mut sealer = Sealer::new(current, keys);
+    if let Some(key) = setting("NOTIFY_TOKEN_SECRET_KEY").value {
+        let key = NotifyTokenKey::parse(&key).context(
+            "the setting NOTIFY_TOKEN_SECRET_KEY is malformed: it must be 32 bytes in base64url, as Notify is given it",
+        )?;
+        sealer = sealer.reading_notify_tokens(key);
+    }
     let Some(secrets) = setting("NOTIFY_SECRET_KEYS").value else {
         return Ok(sealer);
     };
@@ -133,6 +141,9 @@ pub fn api() -> anyhow::Result<herald_api::Settings> {
             ses: credentials("SES_RECEIPT_CREDENTIALS")?,
         },
         admin_keys: herald_api::AdminKeys::new(&admin_secrets()?),
+        page_size: setting("API_PAGE_SIZE")
+            .parsed(default.page_size, "a number from 1 to 1000", |n| (1..=1000).contains(n))?,
+        build: build_info::of_this_program(),
         ..default
     })
 }

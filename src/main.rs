@@ -1,5 +1,6 @@
 //! `herald`: one program, its role chosen by the first argument.
 
+mod build_info;
 mod check_upgrade;
 mod cli;
 mod config;

@@ -80,6 +80,7 @@ pub async fn tools(pool: PgPool) -> anyhow::Result<Tools> {
     let settings = config::api()?;
     let settings = tools::Settings {
         email_domain: settings.email_domain,
+        api_host: settings.api_host,
         admin_host: settings.admin_host,
         sending,
         keep_days: config::keep_days()?,

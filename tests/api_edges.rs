@@ -64,6 +64,45 @@ async fn the_status_tells_the_version_of_the_database_and_liveness_does_not_ask_
 }
 
 #[tokio::test]
+async fn the_status_tells_which_build_it_is() {
+    let (herald, http) = herald().await;
+    let status: Value = http
+        .get(format!("{}/_status", herald.base_url))
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    assert_eq!(status["git_commit"], env!("HERALD_GIT_COMMIT"));
+    let is_commit = |text: &str| text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let (commit, time) = (
+        status["git_commit"].as_str().unwrap(),
+        status["build_time"].as_str().unwrap(),
+    );
+    let told = is_commit(commit) && chrono::DateTime::parse_from_rfc3339(time).is_ok();
+    assert!(told || commit == "unknown", "{status}");
+}
+
+#[tokio::test]
+async fn only_services_that_are_live_are_counted_and_their_organisations_once() {
+    let golden: Value = serde_json::from_str(include_str!("golden/api_v2.json")).unwrap();
+    let herald = Herald::start_api_only(&golden["fixture"]).await;
+    let change = "
+        with numbered as (select id, row_number() over (order by id) as number from services)
+        update services s
+        set active = n.number <> 1, restricted = n.number = 2, count_as_live = n.number <> 3 and n.number <= 7,
+            organisation_id = case when n.number <= 5 then uuid_nil when n.number = 6 then s.id end
+        from numbered n, (select '00000000-0000-0000-0000-000000000000'::uuid) t (uuid_nil)
+        where n.id = s.id";
+    sqlx::query(change).execute(&*herald.database).await.unwrap();
+    let url = format!("{}/_status/live-service-and-organisation-counts", herald.base_url);
+    let counts: Value = http().get(url).send().await.unwrap().json().await.unwrap();
+    // Of the first seven, three are not live; two of the other four share an organisation, and one has none.
+    assert_eq!(counts, json!({"organisations": 2, "services": 4}));
+}
+
+#[tokio::test]
 async fn a_kind_of_notification_that_does_not_exist_is_not_found() {
     let (herald, http) = herald().await;
     let answer = http

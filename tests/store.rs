@@ -1,6 +1,8 @@
 //! The rows behind the API: fixtures, sealed texts, and the moves that a notification may make.
 
 mod fixture;
+mod links;
+mod lists;
 mod notifications;
 mod reads;
 mod rows;

@@ -36,6 +36,8 @@ pub struct Tools {
     ses: ses::Client,
     /// After the @ of every sender's address.
     email_domain: String,
+    /// Where mail programs reach the API: for the unsubscribe link in an email's header.
+    api_host: String,
     /// Where people reach the administration pages: for the unsubscribe link in an email's body.
     admin_host: String,
     weights: Weights,
@@ -50,6 +52,8 @@ pub struct Tools {
 pub struct Settings {
     /// After the @ of every sender's address.
     pub email_domain: String,
+    /// Where mail programs reach the API.
+    pub api_host: String,
     /// Where people reach the administration pages.
     pub admin_host: String,
     /// The policy of every send.
@@ -70,6 +74,14 @@ pub enum SendPlan {
     Send(Sent),
 }
 
+/// Where the reader of an email can say that it was the last.
+struct Unsubscribing {
+    /// For mail programs.
+    url: Option<String>,
+    /// For people.
+    page: Option<String>,
+}
+
 /// The provider's own name for the message, where it has one.
 pub type ProviderReference = Option<String>;
 
@@ -88,6 +100,7 @@ impl Tools {
         (sms, ses): (Vec<SmsClient>, ses::Client),
         Settings {
             email_domain,
+            api_host,
             admin_host,
             sending,
             keep_days,
@@ -100,6 +113,7 @@ impl Tools {
             sms,
             ses,
             email_domain,
+            api_host,
             admin_host,
             weights,
             messages,
@@ -193,11 +207,11 @@ impl Tools {
             });
         }
         let personalisation = self.personalisation(&message)?;
-        let unsubscribe_page = self.unsubscribe_page(&message);
+        let Unsubscribing { url, page } = self.unsubscribing(&message);
         let template = EmailTemplate {
             subject: message.template_subject.as_deref().unwrap_or_default(),
             content: &message.template_content,
-            unsubscribe_link: unsubscribe_page.as_deref(),
+            unsubscribe_link: page.as_deref(),
         };
         let rendered = email::render(&template, &personalisation);
         let html = email::document(&rendered, &Branding::default());
@@ -210,7 +224,7 @@ impl Tools {
             subject: rendered.subject,
             plain_text: rendered.plain_text,
             html,
-            unsubscribe: message.unsubscribe_link,
+            unsubscribe: url,
             reference: id,
         };
         let call = async move { self.ses.send(&email).await.map_or_else(refused, taken) };
@@ -220,12 +234,17 @@ impl Tools {
         })
     }
 
-    /// The page behind the link in an email's body, for templates that have one: the token is that of the header's link,
-    /// which ends in `/{notification}/{token}`.
-    fn unsubscribe_page(&self, message: &ToSend) -> Option<String> {
-        let (_, token) = message.unsubscribe_link.as_deref()?.rsplit_once('/')?;
-        let page = || format!("{}/unsubscribe/{}/{token}", self.admin_host, message.id);
-        message.template_has_unsubscribe_link.then(page)
+    /// The header has the service's own link, if it gave one; templates can ask for ours in the header and in the body.
+    fn unsubscribing(&self, message: &ToSend) -> Unsubscribing {
+        let (id, given) = (message.id, message.unsubscribe_link.clone());
+        if !message.template_has_unsubscribe_link {
+            return Unsubscribing { url: given, page: None };
+        }
+        let token = self.sealer.unsubscribe_token(id, &message.to, message.created_at);
+        Unsubscribing {
+            url: given.or_else(|| Some(format!("{}/unsubscribe/{id}/{token}", self.api_host))),
+            page: Some(format!("{}/unsubscribe/{id}/{token}", self.admin_host)),
+        }
     }
 
     /// How many fragments a text has, for a row whose send recorded none. Nothing for an email or an unknown id.

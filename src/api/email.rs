@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use chrono::Utc;
 use herald_message::email_address::{self, EmailAddress};
 use herald_store::{
     NotificationType,
@@ -26,9 +27,6 @@ use crate::{
     send::{self, SentTemplate, Wanted},
     validation::{Fields, present},
 };
-
-/// What the token of an unsubscribe link is sealed for.
-const UNSUBSCRIBE_TOKEN: &str = "unsubscribe_request.email_address";
 
 pub struct Emails;
 
@@ -110,8 +108,9 @@ fn from_email(app: &App, caller: &Caller) -> String {
 /// carries the recipient's address, sealed.
 fn unsubscribe_link(app: &App, id: Uuid, order: &Order, template: &Template) -> Option<String> {
     let ours = || {
-        let token = app.sealer.seal(UNSUBSCRIBE_TOKEN, &order.email_address.normalised);
-        format!("{}/unsubscribe/{id}/{}", app.settings.api_host, token.as_str())
+        let address = &order.email_address.address;
+        let token = app.sealer.unsubscribe_token(id, address, Utc::now());
+        format!("{}/unsubscribe/{id}/{token}", app.settings.api_host)
     };
     order
         .one_click_unsubscribe_url

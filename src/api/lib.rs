@@ -20,9 +20,12 @@ mod internal;
 mod letter;
 mod limits;
 mod once;
+mod list;
+mod paging;
 mod payload;
 mod read;
 mod receipts;
+mod received;
 mod recipient;
 mod sanitise;
 mod send;
@@ -33,6 +36,7 @@ mod status;
 mod templates;
 mod timeline;
 mod token;
+mod unsubscribe;
 mod validation;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -80,6 +84,8 @@ pub struct Settings {
     pub receipts: ReceiptCredentials,
     pub admin_keys: AdminKeys,
     pub body: BodyLimits,
+    /// Rows on one page of a list.
+    pub page_size: u16,
     /// How long a request may take before it is answered with 504.
     pub patience: Duration,
     /// How long requests that were accepted may take after the signal to stop.
@@ -100,6 +106,7 @@ impl Default for Settings {
             receipts: ReceiptCredentials::default(),
             admin_keys: AdminKeys::default(),
             body: BodyLimits::default(),
+            page_size: 250,
             patience: Duration::from_secs(30),
             grace: Duration::from_secs(30),
             build: Build::default(),
@@ -192,6 +199,9 @@ type Public = (
     read::Notifications,
     timeline::Timelines,
     cancel::Cancellation,
+    list::NotificationLists,
+    received::ReceivedTexts,
+    unsubscribe::Unsubscribing,
     templates::Templates,
     receipts::Receipts,
     status::Status,
@@ -205,6 +215,9 @@ fn public() -> Public {
         read::Notifications,
         timeline::Timelines,
         cancel::Cancellation,
+        list::NotificationLists,
+        received::ReceivedTexts,
+        unsubscribe::Unsubscribing,
         templates::Templates,
         receipts::Receipts,
         status::Status,
@@ -229,6 +242,8 @@ enum Tag {
     Send,
     /// Messages that were sent.
     Notifications,
+    /// Messages that people sent to services.
+    ReceivedTexts,
     Templates,
     /// What providers call.
     Receipts,

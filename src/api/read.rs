@@ -96,14 +96,14 @@ pub async fn find(app: &App, caller: &Caller, id: &str) -> Result<NotificationVi
 }
 
 /// What a notification costs its service, as far as that is known.
-struct Cost {
+pub struct Cost {
     details: CostDetails,
     pounds: Option<f64>,
 }
 
 impl Cost {
     /// A text's cost is known once its fragments are counted: when it is sent, or fails before.
-    async fn of(app: &App, notification: &NotificationView) -> Result<Self, Error> {
+    pub async fn of(app: &App, notification: &NotificationView) -> Result<Self, Error> {
         if notification.notification_type != NotificationType::Sms {
             return Ok(Self {
                 details: CostDetails::default(),
@@ -138,7 +138,7 @@ enum OneNotification {
 }
 
 #[derive(Debug, Serialize, Object)]
-struct Notification {
+pub struct Notification {
     /// With its placeholders filled.
     body: String,
     completed_at: Option<Timestamp>,
@@ -149,7 +149,7 @@ struct Notification {
     /// Who sent it, if a person did.
     created_by_name: Option<String>,
     email_address: Option<String>,
-    id: Uuid,
+    pub id: Uuid,
     is_cost_data_ready: bool,
     line_1: Option<String>,
     line_2: Option<String>,
@@ -198,7 +198,7 @@ struct TemplateVersion {
 }
 
 impl Notification {
-    fn new(app: &App, notification: NotificationView, cost: Cost, host: &str) -> Result<Self, Error> {
+    pub fn new(app: &App, notification: NotificationView, cost: Cost, host: &str) -> Result<Self, Error> {
         let content = content(app, &notification)?;
         let to = |kind| (notification.notification_type == kind).then(|| notification.to.clone());
         let template_id = notification.template_id;

@@ -27,7 +27,7 @@ const OPEN_REQUESTS: [&str; 5] = [
 ];
 
 /// Schemas of answers that leave out what does not apply.
-const SPARSE_ANSWERS: [&str; 2] = ["CostDetails", "StatusReport"];
+const SPARSE_ANSWERS: [&str; 3] = ["CostDetails", "Links", "StatusReport"];
 
 /// Operations that answer 501 to some requests.
 const UNFINISHED: [&str; 1] = ["getLetterPdf"];

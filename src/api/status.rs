@@ -1,7 +1,8 @@
 //! Whether this process is alive, and whether it can do its work.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
+use herald_store::services;
 use poem::web::Data;
 use poem_openapi::{ApiResponse, Object, OpenApi, param::Query};
 use serde::Serialize;
@@ -15,6 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Default)]
 pub struct Build {
     pub git_commit: String,
+    /// Of the commit, unless whoever builds says otherwise: one commit makes one program.
     pub build_time: String,
 }
 
@@ -44,6 +46,29 @@ impl Status {
         answer(&app, simple.0).await
     }
 
+    /// How many services are live
+    ///
+    /// And how many organisations have one that is.
+    #[oai(
+        path = "/_status/live-service-and-organisation-counts",
+        method = "get",
+        operation_id = "getLiveCounts"
+    )]
+    async fn live_counts(&self, app: Data<&Arc<App>>) -> Result<LiveAnswer, OtherError> {
+        let counts = in_time(async {
+            let mut connection = app.pool.acquire().await?;
+            services::live_counts(&mut connection).await.map_err(Error::from)
+        });
+        let services::LiveCounts {
+            services,
+            organisations,
+        } = counts.await?;
+        Ok(LiveAnswer::Ok(Answer(LiveCounts {
+            organisations,
+            services,
+        })))
+    }
+
     #[oai(path = "/", method = "get", operation_id = "getRoot", hidden)]
     async fn root(&self, app: Data<&Arc<App>>, simple: Query<Option<String>>) -> Result<StatusAnswer, OtherError> {
         answer(&app, simple.0).await
@@ -57,14 +82,11 @@ async fn answer(app: &App, simple: Option<String>) -> Result<StatusAnswer, Other
             ..StatusReport::default()
         })));
     }
-    let asked = async {
+    let version = in_time(async {
         let mut connection = app.pool.acquire().await?;
         herald_store::schema_version(&mut connection).await.map_err(Error::from)
-    };
-    let version = tokio::time::timeout(PATIENCE, asked)
-        .await
-        .map_err(|elapsed| Error::Unavailable(elapsed.into()))??
-        .map(|version| version.to_string());
+    });
+    let version = version.await?.map(|version| version.to_string());
     let Build { git_commit, build_time } = app.settings.build.clone();
     Ok(StatusAnswer::Ok(Answer(StatusReport {
         build_time: Some(build_time),
@@ -73,6 +95,24 @@ async fn answer(app: &App, simple: Option<String>) -> Result<StatusAnswer, Other
         git_commit: Some(git_commit),
         status: "ok".to_owned(),
     })))
+}
+
+async fn in_time<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::time::timeout(PATIENCE, asked)
+        .await
+        .map_err(|elapsed| Error::Unavailable(elapsed.into()))?
+}
+
+#[derive(ApiResponse)]
+enum LiveAnswer {
+    #[oai(status = 200)]
+    Ok(Answer<LiveCounts>),
+}
+
+#[derive(Debug, Serialize, Object)]
+struct LiveCounts {
+    organisations: i64,
+    services: i64,
 }
 
 #[derive(ApiResponse)]

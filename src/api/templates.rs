@@ -18,6 +18,8 @@ use crate::{
     App, Error, Tag,
     auth::Caller,
     content, formats,
+    list::TYPES,
+    paging::{Parameters, one_of},
     payload::{Answer, Posted, Timestamp},
     validation::Fields,
 };
@@ -37,9 +39,9 @@ impl Templates {
         request: &Request,
         /// `sms`, `email` or `letter`
         #[oai(name = "type")]
-        kind: Query<Option<String>>,
+        _kind: Query<Option<String>>,
     ) -> Result<TemplateList, Error> {
-        let kind = read_query(request, kind.0)?;
+        let kind = read_query(request)?;
         let mut connection = app.pool.acquire().await?;
         let templates = templates::all(&mut connection, caller.service().id, kind).await?;
         let templates = templates.iter().map(TemplateView::from).collect();
@@ -139,20 +141,14 @@ fn read_id(text: &str) -> Result<Uuid, Error> {
 }
 
 /// Only `type` may be asked for.
-fn read_query(request: &Request, kind: Option<String>) -> Result<Option<NotificationType>, Error> {
-    let query = request.uri().query().unwrap_or_default();
-    let names = form_urlencoded::parse(query.as_bytes()).map(|(name, _)| (name.into_owned(), true.into()));
-    let mut fields = Fields::of(names.collect());
+fn read_query(request: &Request) -> Result<Option<NotificationType>, Error> {
+    let parameters = Parameters::of(request)?;
+    let mut fields = parameters.fields();
     fields.take("type");
-    let kind = kind.and_then(|kind| {
-        fields.judged(
-            "type",
-            &format!("{kind} is not one of [sms, email, letter]"),
-            kind.parse().ok(),
-        )
-    });
+    let kind = parameters.first("type");
+    let kind = kind.filter(|kind| one_of(&mut fields, "type", kind, &TYPES));
     fields.finish()?;
-    Ok(kind)
+    Ok(kind.and_then(|kind| kind.parse().ok()))
 }
 
 #[derive(ApiResponse)]

@@ -20,6 +20,8 @@ pub mod sealed;
 pub mod senders;
 pub mod services;
 pub mod templates;
+pub mod unsubscribes;
+pub mod users;
 mod words;
 
 pub use error::Error;

@@ -4,6 +4,7 @@
 //! value copied into another column does not open. Notify's signed (readable) form opens too, given its secrets.
 
 mod itsdangerous;
+mod links;
 
 use std::fmt;
 
@@ -15,6 +16,7 @@ use chacha20poly1305::{
 use serde::{Deserialize, Serialize};
 
 pub use itsdangerous::Signer as NotifySigner;
+pub use links::NotifyTokenKey;
 
 /// What a sealed value is for: the column that holds it.
 pub mod context {
@@ -112,6 +114,7 @@ pub struct Sealer {
     current: Key,
     older: Vec<Key>,
     notify: Option<NotifySigner>,
+    notify_tokens: Option<NotifyTokenKey>,
 }
 
 impl Sealer {
@@ -121,6 +124,7 @@ impl Sealer {
             current,
             older,
             notify: None,
+            notify_tokens: None,
         }
     }
 
@@ -128,6 +132,13 @@ impl Sealer {
     #[must_use]
     pub fn reading_notify(mut self, signer: NotifySigner) -> Self {
         self.notify = Some(signer);
+        self
+    }
+
+    /// Also opens the tokens that Notify encrypted into links.
+    #[must_use]
+    pub fn reading_notify_tokens(mut self, key: NotifyTokenKey) -> Self {
+        self.notify_tokens = Some(key);
         self
     }
 
@@ -156,14 +167,19 @@ impl Sealer {
 
     /// The text that was sealed for this context. Of Notify's form: a JSON string's text, or any other JSON as it is.
     pub fn open(&self, context: &str, sealed: &Sealed) -> Result<String, OpenError> {
-        let mut parts = sealed.0.splitn(3, '.');
-        match (parts.next(), parts.next(), parts.next()) {
-            (Some(VERSION), Some(id), Some(body)) => self.open_ours(context, id, body),
-            _ => self.notify.as_ref().ok_or(OpenError::Form)?.open(&sealed.0),
+        match self.open_own(context, &sealed.0) {
+            Some(opened) => opened,
+            None => self.notify.as_ref().ok_or(OpenError::Form)?.open(&sealed.0),
         }
     }
 
-    fn open_ours(&self, context: &str, id: &str, body: &str) -> Result<String, OpenError> {
+    /// None when it is not in our form.
+    fn open_own(&self, context: &str, sealed: &str) -> Option<Result<String, OpenError>> {
+        let (id, body) = sealed.strip_prefix(VERSION)?.strip_prefix('.')?.split_once('.')?;
+        Some(self.open_body(context, id, body))
+    }
+
+    fn open_body(&self, context: &str, id: &str, body: &str) -> Result<String, OpenError> {
         let key = std::iter::once(&self.current)
             .chain(&self.older)
             .find(|key| key.id == id)

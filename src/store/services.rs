@@ -33,6 +33,14 @@ pub struct Service {
     pub keys: Vec<ApiKey>,
 }
 
+/// What is live: in use, not in trial mode, and no demonstration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveCounts {
+    pub services: i64,
+    /// With a service that is live.
+    pub organisations: i64,
+}
+
 #[derive(Clone)]
 pub struct ApiKey {
     pub id: Uuid,
@@ -86,6 +94,20 @@ pub async fn for_requests(conn: &mut PgConnection, id: Uuid, sealer: &Sealer) ->
         permissions: row.permissions.into_iter().collect(),
         keys: keys(conn, id, sealer).await?,
     }))
+}
+
+/// Reads the whole table, which has a row a service.
+pub async fn live_counts(conn: &mut PgConnection) -> Result<LiveCounts> {
+    Ok(sqlx::query_as!(
+        LiveCounts,
+        r#"
+        select count(*) as "services!", count(distinct organisation_id) as "organisations!"
+        from services
+        where active and not restricted and count_as_live
+        "#
+    )
+    .fetch_one(conn)
+    .await?)
 }
 
 async fn keys(conn: &mut PgConnection, service_id: Uuid, sealer: &Sealer) -> Result<Vec<ApiKey>> {

@@ -36,6 +36,11 @@ impl Process {
         assert!(sent.unwrap().success());
     }
 
+    /// Waits until it has ended by itself; whether it ended well.
+    pub fn ended_well(mut self) -> bool {
+        self.0.wait().unwrap().success()
+    }
+
     /// `kill -9`.
     pub fn kill(mut self) {
         self.0.kill().unwrap();

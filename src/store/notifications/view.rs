@@ -1,5 +1,6 @@
 //! Notifications as the public API shows them. Only the live table is read: after retention a message is gone.
 
+use chrono::NaiveDateTime;
 use herald_message::status::Status;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -65,34 +66,65 @@ pub async fn get(conn: &mut PgConnection, service_id: Uuid, id: Uuid) -> Result<
 
 /// One page of the service's notifications, newest first.
 pub async fn list(conn: &mut PgConnection, service_id: Uuid, filter: &Filter) -> Result<Vec<NotificationView>> {
-    let ids = match &filter.client_reference {
-        Some(reference) => page_of_reference(conn, service_id, filter, reference).await?,
-        None => page(conn, service_id, filter).await?,
+    let after = match filter.older_than {
+        None => Some(Place::NEWEST),
+        Some(id) => Place::of(conn, service_id, id).await?,
+    };
+    let Some(after) = after else { return Ok(Vec::new()) };
+    let ids = match (&filter.client_reference, filter.key_type) {
+        (Some(reference), _) => page_of_reference(conn, service_id, filter, &after, reference).await?,
+        (None, Some(key_type @ (KeyType::Team | KeyType::Test))) => {
+            page_of_other_keys(conn, service_id, filter, &after, key_type).await?
+        }
+        (None, Some(KeyType::Normal) | None) => page(conn, service_id, filter, &after).await?,
     };
     views(conn, service_id, &ids).await
 }
 
-/// Walks the index by service and time from the place of `older_than` on. Rows of one instant are told apart by id.
-async fn page(conn: &mut PgConnection, service_id: Uuid, filter: &Filter) -> Result<Vec<Uuid>> {
+/// Where a page begins in the order of lists: by time, and rows of one instant by id. It is looked up first, because Postgres
+/// plans better for a time that it knows than for one that it has yet to find.
+struct Place {
+    created_at: NaiveDateTime,
+    id: Uuid,
+}
+
+impl Place {
+    const NEWEST: Self = Self {
+        created_at: DateTime::MAX_UTC.naive_utc(),
+        id: Uuid::max(),
+    };
+
+    /// That of one of the service's notifications, if it has it.
+    async fn of(conn: &mut PgConnection, service_id: Uuid, id: Uuid) -> Result<Option<Self>> {
+        Ok(sqlx::query_as!(
+            Self,
+            "select created_at, id from notifications where id = $1 and service_id = $2",
+            id,
+            service_id,
+        )
+        .fetch_optional(conn)
+        .await?)
+    }
+}
+
+/// Walks `ix_notifications_service_created_at` backwards from a place, and stops when the page is full: where every row
+/// fits the filter, it reads a page.
+async fn page(conn: &mut PgConnection, service_id: Uuid, filter: &Filter, after: &Place) -> Result<Vec<Uuid>> {
     Ok(sqlx::query_scalar!(
         r#"
-        select n.id
-        from notifications n
-        where n.service_id = $1
-            and (n.created_at, n.id) < (
-                coalesce(
-                    (select o.created_at from notifications o where o.id = $2 and o.service_id = $1),
-                    case when $2::uuid is null then timestamp 'infinity' end),
-                coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-            and ($3::text is null or n.key_type = $3)
-            and (cardinality($4::text[]) = 0 or n.notification_status = any($4))
-            and (cardinality($5::text[]) = 0 or n.notification_type::text = any($5))
-            and ($6 or n.job_id is null)
-        order by n.created_at desc, n.id desc
-        limit $7
+        select id
+        from notifications
+        where service_id = $1 and (created_at, id) < ($2, $3)
+            and ($4::text is null or key_type = $4)
+            and (cardinality($5::text[]) = 0 or notification_status = any($5))
+            and (cardinality($6::text[]) = 0 or notification_type::text = any($6))
+            and ($7 or job_id is null)
+        order by created_at desc, id desc
+        limit $8
         "#,
         service_id,
-        filter.older_than,
+        after.created_at,
+        after.id,
         filter.key_type.map(KeyType::as_str),
         &column(&filter.statuses, |s| s.as_str()) as &[&str],
         &column(&filter.notification_types, |t| t.as_str()) as &[&str],
@@ -103,32 +135,64 @@ async fn page(conn: &mut PgConnection, service_id: Uuid, filter: &Filter) -> Res
     .await?)
 }
 
-/// The same, by the client's reference. A statement of its own: one that leaves the reference open cannot use its index.
+/// The same for keys that are not live ones, by `ix_notifications_service_key_type_created_at`. A statement of its own,
+/// that names the index's condition: their rows are few among a service's live traffic, which the other index would walk.
+async fn page_of_other_keys(
+    conn: &mut PgConnection,
+    service_id: Uuid,
+    filter: &Filter,
+    after: &Place,
+    key_type: KeyType,
+) -> Result<Vec<Uuid>> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        select id
+        from notifications
+        where service_id = $1 and (created_at, id) < ($2, $3)
+            and key_type = $4 and key_type <> 'normal'
+            and (cardinality($5::text[]) = 0 or notification_status = any($5))
+            and (cardinality($6::text[]) = 0 or notification_type::text = any($6))
+            and ($7 or job_id is null)
+        order by created_at desc, id desc
+        limit $8
+        "#,
+        service_id,
+        after.created_at,
+        after.id,
+        key_type.as_str(),
+        &column(&filter.statuses, |s| s.as_str()) as &[&str],
+        &column(&filter.notification_types, |t| t.as_str()) as &[&str],
+        filter.include_jobs,
+        filter.limit,
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+/// The same by the client's reference and `ix_notifications_client_reference`. A statement of its own: one that leaves the
+/// reference open cannot use its index.
 async fn page_of_reference(
     conn: &mut PgConnection,
     service_id: Uuid,
     filter: &Filter,
+    after: &Place,
     reference: &str,
 ) -> Result<Vec<Uuid>> {
     Ok(sqlx::query_scalar!(
         r#"
-        select n.id
-        from notifications n
-        where n.service_id = $1 and n.client_reference = $8
-            and (n.created_at, n.id) < (
-                coalesce(
-                    (select o.created_at from notifications o where o.id = $2 and o.service_id = $1),
-                    case when $2::uuid is null then timestamp 'infinity' end),
-                coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-            and ($3::text is null or n.key_type = $3)
-            and (cardinality($4::text[]) = 0 or n.notification_status = any($4))
-            and (cardinality($5::text[]) = 0 or n.notification_type::text = any($5))
-            and ($6 or n.job_id is null)
-        order by n.created_at desc, n.id desc
-        limit $7
+        select id
+        from notifications
+        where service_id = $1 and client_reference = $9 and (created_at, id) < ($2, $3)
+            and ($4::text is null or key_type = $4)
+            and (cardinality($5::text[]) = 0 or notification_status = any($5))
+            and (cardinality($6::text[]) = 0 or notification_type::text = any($6))
+            and ($7 or job_id is null)
+        order by created_at desc, id desc
+        limit $8
         "#,
         service_id,
-        filter.older_than,
+        after.created_at,
+        after.id,
         filter.key_type.map(KeyType::as_str),
         &column(&filter.statuses, |s| s.as_str()) as &[&str],
         &column(&filter.notification_types, |t| t.as_str()) as &[&str],

@@ -1,5 +1,6 @@
 //! Reads what Notify signs: the URL-safe serializer of Python's itsdangerous, `<base64url JSON>.<base64url HMAC>`,
-//! with a leading dot when the JSON is zlib-compressed. Signed is not secret: we read it, and never write it.
+//! with a leading dot when the JSON is zlib-compressed, and in links with a time, `<JSON>.<seconds>.<HMAC>`. Signed is
+//! not secret: we read it, and never write it.
 
 use std::{fmt, io::Read};
 
@@ -37,21 +38,41 @@ impl Signer {
 
     /// Checks the signature, then gives a JSON string's text, or the JSON itself if it is of another kind.
     pub fn open(&self, signed: &str) -> Result<String, OpenError> {
+        read(self.check(signed)?)
+    }
+
+    /// The same for what was signed with a time; also gives that time, in seconds since 1970. Neither form passes for
+    /// the other, though one key signs both.
+    pub fn open_timed(&self, signed: &str) -> Result<(String, i64), OpenError> {
+        let (value, time) = self.check(signed)?.rsplit_once('.').ok_or(OpenError::Form)?;
+        let time = decode(time)?;
+        let mut bytes = [0; 8];
+        let unused = bytes.len().checked_sub(time.len()).ok_or(OpenError::Form)?;
+        bytes[unused..].copy_from_slice(&time);
+        Ok((read(value)?, i64::from_be_bytes(bytes)))
+    }
+
+    /// The value, once its signature is known to be good.
+    fn check<'s>(&self, signed: &'s str) -> Result<&'s str, OpenError> {
         let (value, signature) = signed.rsplit_once('.').ok_or(OpenError::Form)?;
         let signature = BASE64.decode(signature).map_err(|_| OpenError::Form)?;
         if !self.keys.iter().any(|key| is_signed_by(key, value, &signature)) {
             return Err(OpenError::Forged);
         }
-        let json = match value.strip_prefix('.') {
-            Some(packed) => unpack(&decode(packed)?)?,
-            None => decode(value)?,
-        };
-        let json = String::from_utf8(json).map_err(|_| OpenError::Form)?;
-        if json.starts_with('"') {
-            serde_json::from_str(&json).map_err(|_| OpenError::Form)
-        } else {
-            Ok(json)
-        }
+        Ok(value)
+    }
+}
+
+fn read(value: &str) -> Result<String, OpenError> {
+    let json = match value.strip_prefix('.') {
+        Some(packed) => unpack(&decode(packed)?)?,
+        None => decode(value)?,
+    };
+    let json = String::from_utf8(json).map_err(|_| OpenError::Form)?;
+    if json.starts_with('"') {
+        serde_json::from_str(&json).map_err(|_| OpenError::Form)
+    } else {
+        Ok(json)
     }
 }
 
