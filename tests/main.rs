@@ -15,6 +15,7 @@ mod providers;
 mod receipts;
 mod receipts_rules;
 mod settings;
+mod spec;
 mod store;
 mod stub;
 mod tree;

@@ -187,6 +187,7 @@ enum Tag {
     Templates,
     /// What providers call.
     Receipts,
+    /// Whether the service is well.
     Status,
 }
 
