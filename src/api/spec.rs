@@ -38,6 +38,12 @@ const UNFINISHED: [&str; 2] = ["sendEmail", "getLetterPdf"];
 /// Operations that succeed for nobody yet.
 const UNBUILT: [&str; 2] = ["sendLetter", "getLetterPdf"];
 
+/// Operations that are answered with the id of a new notification.
+const SENDING: [&str; 2] = ["sendSms", "sendEmail"];
+
+/// Operations on a notification.
+const READING: [&str; 2] = ["getNotification", "getLetterPdf"];
+
 /// The document as it is published: JSON, made for reading.
 pub fn of<T: OpenApi>(service: &OpenApiService<T, ()>) -> String {
     let mut document: Value = serde_json::from_str(&service.spec()).expect("poem-openapi writes JSON");
@@ -49,6 +55,7 @@ pub fn of<T: OpenApi>(service: &OpenApiService<T, ()>) -> String {
         for operation in object(operations).values_mut() {
             keep_possible_errors(path, operation);
             complete_parameters(operation);
+            link_to_reading(operation);
             examples::add(operation);
         }
     }
@@ -90,6 +97,20 @@ fn complete_parameters(operation: &mut Value) {
             _ => continue,
         };
         parameter["schema"] = form;
+    }
+}
+
+/// The id in the answer to sending is that by which the message is read.
+fn link_to_reading(operation: &mut Value) {
+    if SENDING.iter().any(|name| operation["operationId"] == *name) {
+        let links = READING.map(|name| {
+            let parameters = json!({ "notification_id": "$response.body#/id" });
+            (
+                name.to_owned(),
+                json!({ "operationId": name, "parameters": parameters }),
+            )
+        });
+        operation["responses"]["201"]["links"] = Map::from_iter(links).into();
     }
 }
 

@@ -1,5 +1,6 @@
 //! Clients as people have them, against the built program. `make target/clients/ready` installs them.
 
+mod fuzzed;
 mod generated;
 mod official;
 
