@@ -9,6 +9,8 @@ run: postgres
 	exec target/release/herald dev
 
 test: postgres target/clients/ready
+	@# Apart from the tests, none of which should wait for it.
+	$(CARGO) build --locked --manifest-path tests/clients/rust/Cargo.toml --target-dir target/clients/rust
 	$(CARGO) test --workspace --all-targets
 	@$(MAKE) --no-print-directory openapi-unchanged
 

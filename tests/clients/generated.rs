@@ -15,6 +15,11 @@ async fn a_client_in_python_is_made_from_the_document() {
     sends_a_text_and_an_email("python").await;
 }
 
+#[tokio::test]
+async fn a_client_in_rust_is_made_from_the_document() {
+    sends_a_text_and_an_email("rust").await;
+}
+
 async fn sends_a_text_and_an_email(language: &str) {
     let served = Served::start().await;
     let script = root().join("tests/clients").join(language).join("run");
