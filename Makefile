@@ -9,6 +9,8 @@ run: postgres
 	exec target/release/herald dev
 
 test: postgres redis target/clients/ready
+	@# Apart from the tests, none of which should wait for it.
+	$(CARGO) build --locked --manifest-path tests/clients/rust/Cargo.toml --target-dir target/clients/rust
 	$(CARGO) test --workspace --all-targets
 	@$(MAKE) --no-print-directory openapi-unchanged
 
@@ -46,11 +48,17 @@ openapi-unchanged:
 sqlx: postgres
 	tests/renew-sqlx
 
-# The official client, as people install it.
-target/clients/ready: tests/clients/requirements.txt
+# The clients that the tests use, with their versions pinned: official ones, as people install them.
+target/clients/ready: tests/clients/requirements.txt tests/clients/constraints.txt tests/clients/package-lock.json
 	python3 -m venv target/clients || \
 	  { apt-get update -qq && apt-get install -y -qq python3-venv && python3 -m venv --clear target/clients; }
-	target/clients/bin/pip install --quiet --requirement tests/clients/requirements.txt
+	target/clients/bin/pip install --quiet --requirement tests/clients/requirements.txt --constraint tests/clients/constraints.txt
+	@command -v npm >/dev/null || \
+	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs npm; } || \
+	  { echo "Node.js is not installed: install the packages nodejs and npm"; exit 1; }
+	mkdir -p target/clients/node
+	cp tests/clients/package.json tests/clients/package-lock.json target/clients/node
+	cd target/clients/node && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
 	touch $@
 
 postgres:

@@ -22,6 +22,7 @@ mod providers;
 mod receipts;
 mod receipts_rules;
 mod settings;
+mod spec;
 mod store;
 mod stub;
 mod tree;

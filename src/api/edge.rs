@@ -12,7 +12,10 @@ use poem::{
 };
 use rand::Rng;
 
-use crate::{error, payload::json_response};
+use crate::{
+    Error,
+    error::{self, Shape},
+};
 
 const TRACE_ID: HeaderName = HeaderName::from_static("x-b3-traceid");
 const SPAN_ID: HeaderName = HeaderName::from_static("x-b3-spanid");
@@ -56,6 +59,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Edge<E> {
 
     async fn call(&self, mut request: Request) -> Result<Response> {
         let trace = trace_ids(request.headers_mut());
+        let shape = Shape::of(request.uri().path());
         let unknown_type = is_unknown_notification_type(&request);
         let work = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         let mut response = match tokio::time::timeout(self.patience, work).await {
@@ -63,12 +67,9 @@ impl<E: Endpoint<Output = Response>> Endpoint for Edge<E> {
             Ok(Ok(Err(error))) if unknown_type && error.status() == StatusCode::METHOD_NOT_ALLOWED => {
                 error::not_found()
             }
-            Ok(Ok(Err(error))) => error::framework(error),
-            Ok(Err(_panic)) => {
-                tracing::error!("a request panicked");
-                error::legacy(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
-            }
-            Err(_elapsed) => timed_out(),
+            Ok(Ok(Err(error))) => error::answer(error, shape),
+            Ok(Err(_panic)) => Error::Internal("it panicked".into()).to_response(shape),
+            Err(_elapsed) => Error::TimedOut.to_response(shape),
         };
         let headers = response.headers_mut();
         headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -98,11 +99,4 @@ fn trace_ids(headers: &HeaderMap) -> [(HeaderName, HeaderValue); 2] {
 fn is_unknown_notification_type(request: &Request) -> bool {
     let kind = request.uri().path().strip_prefix("/v2/notifications/");
     request.method() == Method::POST && kind.is_some_and(|kind| !kind.contains('/'))
-}
-
-fn timed_out() -> Response {
-    let message = "Timeout serving request";
-    let answer =
-        serde_json::json!({ "errors": [{ "error": "GatewayTimeout", "message": message }], "status_code": 504 });
-    json_response(StatusCode::GATEWAY_TIMEOUT, &answer)
 }

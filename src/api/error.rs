@@ -52,6 +52,8 @@ pub enum Error {
     TooSlow,
     #[error("{0}")]
     NotAvailable(&'static str),
+    #[error("Timeout serving request")]
+    TimedOut,
     #[error("The service is temporarily unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("Internal server error")]
@@ -78,6 +80,7 @@ impl Error {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::NotAvailable(_) => StatusCode::NOT_IMPLEMENTED,
+            Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -97,12 +100,13 @@ impl Error {
             Self::TooLarge { .. } => "RequestEntityTooLarge",
             Self::TooSlow => "RequestTimeout",
             Self::NotAvailable(_) => "NotImplementedError",
+            Self::TimedOut => "GatewayTimeout",
             Self::Unavailable(_) => "ServiceUnavailable",
             Self::Internal(_) => "InternalServerError",
         }
     }
 
-    fn to_response(&self) -> Response {
+    pub fn to_response(&self, shape: Shape) -> Response {
         match self {
             Self::Internal(cause) => tracing::error!(error = %causes(cause.as_ref()), "a request failed"),
             Self::Unavailable(cause) => {
@@ -112,21 +116,10 @@ impl Error {
             _ => {}
         }
         let status = self.http_status();
-        let error = |message| ErrorMessage {
-            error: self.class().to_owned(),
-            message,
+        let mut response = match shape {
+            Shape::V2 => json_response(status, &self.to_errors()),
+            Shape::Legacy => legacy(status, self.to_string()),
         };
-        let errors = match self {
-            Self::Validation(messages) => messages.iter().cloned().map(error).collect(),
-            other => vec![error(other.to_string())],
-        };
-        let mut response = json_response(
-            status,
-            &Errors {
-                errors,
-                status_code: status.as_u16(),
-            },
-        );
         if matches!(self, Self::TooLarge { .. } | Self::TooSlow) {
             // The rest of the body is not read, so nothing more can follow on this connection.
             response
@@ -134,6 +127,38 @@ impl Error {
                 .insert("connection", poem::http::HeaderValue::from_static("close"));
         }
         response
+    }
+
+    fn to_errors(&self) -> Errors {
+        let error = |message| ErrorMessage {
+            error: self.class().to_owned(),
+            message,
+        };
+        Errors {
+            errors: match self {
+                Self::Validation(messages) => messages.iter().cloned().map(error).collect(),
+                other => vec![error(other.to_string())],
+            },
+            status_code: self.http_status().as_u16(),
+        }
+    }
+}
+
+/// In which of its shapes an error is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    V2,
+    Legacy,
+}
+
+impl Shape {
+    /// The shape of a route, by its path.
+    pub fn of(path: &str) -> Self {
+        if path.starts_with("/v2/") {
+            Self::V2
+        } else {
+            Self::Legacy
+        }
     }
 }
 
@@ -194,14 +219,14 @@ impl ResponseError for Error {
     }
 
     fn as_response(&self) -> Response {
-        self.to_response()
+        self.to_response(Shape::V2)
     }
 }
 
 impl ApiResponse for Error {
     fn meta() -> MetaResponses {
-        let mut meta = OtherError::meta();
-        meta.responses.extend([
+        let mut responses = failures::<Errors>();
+        responses.extend([
             described::<Errors>(
                 400,
                 "`ValidationError`, `BadRequestError` or `InvalidPhoneError`: it cannot be done as it is asked for.",
@@ -220,7 +245,7 @@ impl ApiResponse for Error {
             ),
             described::<Errors>(501, "`NotImplementedError`: Herald cannot do this yet."),
         ]);
-        meta
+        MetaResponses { responses }
     }
 
     fn register(registry: &mut Registry) {
@@ -228,7 +253,8 @@ impl ApiResponse for Error {
     }
 }
 
-/// An error of routes whose callers are told what they did wrong in another shape. Documents only what is left.
+/// An error of routes outside `/v2`, which is told in the legacy shape. Documents only what may befall any request: how else
+/// they refuse is the routes' own.
 #[derive(Debug)]
 pub struct OtherError(Error);
 
@@ -250,18 +276,24 @@ impl From<OtherError> for poem::Error {
 impl ApiResponse for OtherError {
     fn meta() -> MetaResponses {
         MetaResponses {
-            responses: vec![
-                described::<Errors>(408, "`RequestTimeout`: the body did not arrive in time."),
-                described::<Errors>(413, "`RequestEntityTooLarge`: the body is too large."),
-                described::<Errors>(500, "`InternalServerError`: not the caller's fault."),
-                described::<Errors>(503, "`ServiceUnavailable`: try again later."),
-            ],
+            responses: failures::<LegacyErrors>(),
         }
     }
 
     fn register(registry: &mut Registry) {
-        <Answer<Errors> as Payload>::register(registry);
+        <Answer<LegacyErrors> as Payload>::register(registry);
     }
+}
+
+/// What may befall any request, in the shape of its route.
+fn failures<T: Type>() -> Vec<MetaResponse> {
+    vec![
+        described::<T>(408, "The body did not arrive in time."),
+        described::<T>(413, "The body is too large."),
+        described::<T>(500, "Something went wrong that is not the caller's fault."),
+        described::<T>(503, "Not now; try again later."),
+        described::<T>(504, "It took too long. Whether it was done is not known."),
+    ]
 }
 
 /// An answer of the shape `T`, for the documentation.
@@ -325,13 +357,19 @@ pub fn legacy_token(error: Error) -> poem::Error {
     }
 }
 
-/// Answers for an error of the framework: a route or method that does not exist, or a bug.
-pub fn framework(error: poem::Error) -> Response {
-    if error.is::<Error>() || error.is_from_response() {
+/// Answers for an error of a route, or of the framework: a route or method that does not exist, or a bug.
+pub fn answer(error: poem::Error, shape: Shape) -> Response {
+    if let Some(ours) = error.downcast_ref::<Error>() {
+        return ours.to_response(shape);
+    }
+    if error.is_from_response() {
         return error.into_response();
     }
     if let Some(fault) = error.downcast_ref::<ParseParamError>() {
-        return legacy(StatusCode::BAD_REQUEST, json!({ fault.name: [fault.reason] }));
+        return match shape {
+            Shape::V2 => Error::invalid(format!("{} {}", fault.name, fault.reason)).to_response(shape),
+            Shape::Legacy => legacy(StatusCode::BAD_REQUEST, json!({ fault.name: [fault.reason] })),
+        };
     }
     match error.status() {
         StatusCode::NOT_FOUND => not_found(),
@@ -339,10 +377,7 @@ pub fn framework(error: poem::Error) -> Response {
             StatusCode::METHOD_NOT_ALLOWED,
             "The method is not allowed for the requested URL.",
         ),
-        _ => {
-            tracing::error!(error = %error, "a request failed in the framework");
-            legacy(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
-        }
+        _ => Error::Internal(error.to_string().into()).to_response(shape),
     }
 }
 

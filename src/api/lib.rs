@@ -247,6 +247,7 @@ enum Tag {
     Templates,
     /// What providers call.
     Receipts,
+    /// Whether the service is well.
     Status,
 }
 

@@ -42,6 +42,7 @@ impl Notifications {
         caller: Caller,
         app: Data<&Arc<App>>,
         request: &Request,
+        /// Its id, which sending it was answered with.
         notification_id: Path<String>,
     ) -> Result<OneNotification, Error> {
         let found = find(&app, &caller, &notification_id).await?;
@@ -58,7 +59,13 @@ impl Notifications {
         method = "get",
         operation_id = "getLetterPdf"
     )]
-    async fn get_pdf(&self, caller: Caller, app: Data<&Arc<App>>, notification_id: Path<String>) -> Result<(), Error> {
+    async fn get_pdf(
+        &self,
+        caller: Caller,
+        app: Data<&Arc<App>>,
+        /// The letter's id.
+        notification_id: Path<String>,
+    ) -> Result<(), Error> {
         match find(&app, &caller, &notification_id).await?.notification_type {
             NotificationType::Sms | NotificationType::Email => Err(Error::bad_request("Notification is not a letter")),
             NotificationType::Letter => Err(Error::NotAvailable("Herald cannot show letters yet")),
@@ -133,6 +140,7 @@ impl Cost {
 
 #[derive(ApiResponse)]
 enum OneNotification {
+    /// The notification, as it is now.
     #[oai(status = 200)]
     Ok(Answer<Notification>),
 }

@@ -1,7 +1,10 @@
 //! The OpenAPI document, and a page to read it.
 //!
 //! poem-openapi writes it from the handlers' types. What it cannot know is completed here: which errors an operation
-//! cannot have, that answers always hold all their properties, and that requests may hold no others.
+//! cannot have, that answers always hold all their properties, that requests may hold no others, of what form parameters
+//! are that the handlers read themselves, and examples.
+
+mod examples;
 
 use poem::{Endpoint, Response, Route, endpoint::make_sync, http::header};
 use poem_openapi::{OpenApi, OpenApiService};
@@ -35,12 +38,25 @@ const UNFINISHED: [&str; 1] = ["getLetterPdf"];
 /// Operations that succeed for nobody yet.
 const UNBUILT: [&str; 2] = ["sendLetter", "getLetterPdf"];
 
+/// Operations that are answered with the id of a new notification.
+const SENDING: [&str; 2] = ["sendSms", "sendEmail"];
+
+/// Operations on a notification.
+const READING: [&str; 2] = ["getNotification", "getLetterPdf"];
+
 /// The document as it is published: JSON, made for reading.
 pub fn of<T: OpenApi>(service: &OpenApiService<T, ()>) -> String {
     let mut document: Value = serde_json::from_str(&service.spec()).expect("poem-openapi writes JSON");
+    document["servers"] = json!([
+        { "url": "/", "description": "The one that this document comes from" },
+        { "url": "http://127.0.0.1:6011", "description": "`herald dev` on one's own machine" },
+    ]);
     for (path, operations) in object(&mut document["paths"]) {
         for operation in object(operations).values_mut() {
             keep_possible_errors(path, operation);
+            complete_parameters(operation);
+            link_to_reading(operation);
+            examples::add(operation);
         }
     }
     for (name, schema) in object(&mut document["components"]["schemas"]) {
@@ -72,6 +88,34 @@ fn keep_possible_errors(path: &str, operation: &mut Value) {
     });
 }
 
+/// Handlers take parameters as text, to refuse them in the words of GOV.UK Notify.
+fn complete_parameters(operation: &mut Value) {
+    let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+    for parameter in parameters.into_iter().flatten() {
+        let form = match parameter["name"].as_str().unwrap_or_default() {
+            "id" | "notification_id" | "template_id" => json!({ "type": "string", "format": "uuid" }),
+            "type" => json!({ "type": "string", "enum": ["sms", "email", "letter"] }),
+            "version" => json!({ "type": "integer", "format": "int32", "minimum": 0 }),
+            _ => continue,
+        };
+        parameter["schema"] = form;
+    }
+}
+
+/// The id in the answer to sending is that by which the message is read.
+fn link_to_reading(operation: &mut Value) {
+    if SENDING.iter().any(|name| operation["operationId"] == *name) {
+        let links = READING.map(|name| {
+            let parameters = json!({ "notification_id": "$response.body#/id" });
+            (
+                name.to_owned(),
+                json!({ "operationId": name, "parameters": parameters }),
+            )
+        });
+        operation["responses"]["201"]["links"] = Map::from_iter(links).into();
+    }
+}
+
 fn complete_schema(name: &str, schema: &mut Value) {
     if CLOSED_REQUESTS.contains(&name) {
         schema["additionalProperties"] = false.into();
@@ -79,6 +123,7 @@ fn complete_schema(name: &str, schema: &mut Value) {
     if CLOSED_REQUESTS.contains(&name) || OPEN_REQUESTS.contains(&name) {
         if let Some(personalisation) = schema.pointer_mut("/properties/personalisation") {
             personalisation["type"] = "object".into();
+            personalisation["additionalProperties"] = true.into();
         }
         return;
     }

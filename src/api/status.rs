@@ -32,6 +32,7 @@ impl Status {
     async fn get_status(
         &self,
         app: Data<&Arc<App>>,
+        /// Whatever it is, the database is not asked.
         simple: Query<Option<String>>,
     ) -> Result<StatusAnswer, OtherError> {
         answer(&app, simple.0).await

@@ -50,7 +50,13 @@ impl Templates {
 
     /// The latest version of a template
     #[oai(path = "/v2/template/:template_id", method = "get", operation_id = "getTemplate")]
-    async fn get(&self, caller: Caller, app: Data<&Arc<App>>, template_id: Path<String>) -> Result<OneTemplate, Error> {
+    async fn get(
+        &self,
+        caller: Caller,
+        app: Data<&Arc<App>>,
+        /// The template's id.
+        template_id: Path<String>,
+    ) -> Result<OneTemplate, Error> {
         let id = read_id(&template_id)?;
         let template = app
             .cache
@@ -72,7 +78,9 @@ impl Templates {
         &self,
         caller: Caller,
         app: Data<&Arc<App>>,
+        /// The template's id.
         template_id: Path<String>,
+        /// The version's number; 0 for the latest.
         version: Path<String>,
     ) -> Result<OneTemplate, Error> {
         if version.is_empty() || !version.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -106,6 +114,7 @@ impl Templates {
         &self,
         caller: Caller,
         app: Data<&Arc<App>>,
+        /// The template's id.
         template_id: Path<String>,
         body: Posted<PreviewRequest>,
     ) -> Result<Previewed, Error> {
@@ -153,18 +162,21 @@ fn read_query(request: &Request) -> Result<Option<NotificationType>, Error> {
 
 #[derive(ApiResponse)]
 enum TemplateList {
+    /// All of them.
     #[oai(status = 200)]
     Ok(Answer<ListOfTemplates>),
 }
 
 #[derive(ApiResponse)]
 enum OneTemplate {
+    /// The template, in that version.
     #[oai(status = 200)]
     Ok(Answer<TemplateView>),
 }
 
 #[derive(ApiResponse)]
 enum Previewed {
+    /// What would be sent.
     #[oai(status = 200)]
     Ok(Answer<Preview>),
 }

@@ -1,50 +1,101 @@
-//! The official client, as people install it, against the built program.
+//! Clients as people have them, against the built program. `make target/clients/ready` installs them.
 
-use std::{path::Path, process::Command};
+mod fuzzed;
+mod generated;
+mod official;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
 
 use crate::harness::{Client, Herald};
 
-#[tokio::test]
-async fn the_official_python_client_sends_a_text_and_an_email_unmodified() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = root.join("target/clients/bin/python");
-    assert!(
-        python.exists(),
-        "the official client is not installed: make target/clients/ready"
-    );
-    let herald = Herald::start_all().await;
-    let output = tokio::task::spawn_blocking({
-        let url = herald.base_url.clone();
-        move || {
-            Command::new(python)
-                .arg(root.join("tests/clients/send.py"))
-                .arg(url)
-                .args(arguments())
-                .output()
-                .unwrap()
+/// A Herald with everything, and the fixture that it began with, in a file for the clients.
+struct Served {
+    herald: Herald,
+    fixture: PathBuf,
+}
+
+impl Served {
+    async fn start() -> Self {
+        let fixture: Value = serde_json::from_str(include_str!("fixture.json")).unwrap();
+        let file = std::env::temp_dir().join(format!("herald-clients-{}.json", uuid::Uuid::new_v4()));
+        std::fs::write(&file, fixture.to_string()).unwrap();
+        Self {
+            herald: Herald::start_all_with(&fixture).await,
+            fixture: file,
         }
-    })
-    .await
-    .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let client = Client::live(&herald);
-    let lines = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(lines.lines().count(), 2);
-    for line in lines.lines() {
-        let mut words = line.split(' ');
-        let id = words.next().unwrap();
-        assert_eq!(words.next_back(), Some("delivered"));
-        let got = client.phone(id).await;
-        assert_eq!(got.len(), 1);
-        assert!(got[0]["content"].as_str().unwrap().contains("Hello Ada"), "{got:?}");
+    }
+
+    /// Runs a client with the address and the fixture as its arguments, and returns the lines that it printed.
+    ///
+    /// # Panics
+    /// With what it said, if it failed.
+    async fn run(&self, mut client: Command) -> Vec<String> {
+        client.arg(&self.herald.base_url).arg(&self.fixture);
+        let output = tokio::task::spawn_blocking(move || client.output())
+            .await
+            .unwrap()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success(),
+            "{said}\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        said.lines().map(str::to_owned).collect()
+    }
+
+    /// Sees to it that the text and the email that clients send are there, once each, by what the client printed: their
+    /// ids.
+    async fn phone_has(&self, delivered: &[String]) {
+        let [text, email] = delivered else {
+            panic!("it said: {delivered:?}")
+        };
+        let client = Client::live(&self.herald);
+        for (id, content) in [(text, "Dear Ada, please bring back Emma."), (email, "Your card: ")] {
+            let got = client.phone(id).await;
+            assert_eq!(got.len(), 1, "{got:?}");
+            assert!(got[0]["content"].as_str().unwrap().contains(content), "{got:?}");
+        }
     }
 }
 
-/// Key and templates of the development seed.
-fn arguments() -> [&'static str; 3] {
-    [
-        "development-c1f0a1f6-6a57-4a4a-9d0e-6f3d9c1d7a11-7b0c6a0e-52f4-4c3b-9f60-1f6f0b8a2c41",
-        "0d2d7f4c-7c0e-4f7e-8f3d-0a8f4b0c2e21",
-        "5b8f5f5e-1c43-4b8e-9b56-7d1e2a9c4f31",
-    ]
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.fixture);
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Where clients are installed.
+fn installed() -> PathBuf {
+    let folder = root().join("target/clients");
+    assert!(
+        folder.join("ready").exists(),
+        "the clients are not installed: make target/clients/ready"
+    );
+    folder
+}
+
+/// A script of this folder in Python, with what is installed for it.
+fn python(script: &str) -> Command {
+    let mut command = Command::new(installed().join("bin/python"));
+    command.arg(root().join("tests/clients").join(script));
+    command
+}
+
+/// A script of this folder in JavaScript, with what is installed for it.
+fn node(script: &str) -> Command {
+    let mut command = Command::new("node");
+    command
+        .arg(root().join("tests/clients").join(script))
+        .current_dir(installed().join("node"));
+    command
 }

@@ -85,15 +85,21 @@ impl Herald {
 
     /// The outside world alone, with the development seed. The API comes by [`Self::api_with`].
     pub async fn start_without_api(database: Database) -> Self {
-        let fixture: Value = serde_json::from_str(include_str!("../../src/dev.json")).unwrap();
-        let herald = Self::prepare(&fixture, database);
+        let herald = Self::prepare(&development_seed(), database);
         herald.start(&["stub"], &herald.stub_url).await;
         herald
     }
 
-    /// Everything.
+    /// Everything, with the development seed.
     pub async fn start_all() -> Self {
-        let herald = Self::start_without_workers().await;
+        Self::start_all_with(&development_seed()).await
+    }
+
+    /// Everything, with a fixture of one's own.
+    pub async fn start_all_with(fixture: &Value) -> Self {
+        let herald = Self::prepare(fixture, database().await);
+        herald.start(&["stub"], &herald.stub_url).await;
+        herald.start(&["api"], &herald.base_url).await;
         let worker = herald.worker();
         herald.processes.lock().unwrap().push(worker);
         herald
@@ -206,6 +212,11 @@ impl Herald {
             .stdin(Stdio::piped());
         command
     }
+}
+
+/// What `herald dev` begins with.
+fn development_seed() -> Value {
+    serde_json::from_str(include_str!("../../src/dev.json")).unwrap()
 }
 
 /// The built program.

@@ -30,7 +30,9 @@ impl Audit {
         app: Data<&Arc<App>>,
         /// Only what was done before the entry with this number.
         before: Query<Option<i64>>,
-        #[oai(default = "rows", validator(minimum(value = "1"), maximum(value = "250")))] limit: Query<u16>,
+        /// The most entries of the answer.
+        #[oai(default = "rows", validator(minimum(value = "1"), maximum(value = "250")))]
+        limit: Query<u16>,
     ) -> Result<AuditList, Refusal> {
         let entries = look::audit(&app.pool, before.0, limit.0).await?;
         let next = (entries.len() >= usize::from(limit.0))
@@ -45,6 +47,7 @@ impl Audit {
 
 #[derive(ApiResponse)]
 enum AuditList {
+    /// A page of entries.
     #[oai(status = 200)]
     Ok(Answer<ListOfDeeds>),
 }

@@ -41,6 +41,7 @@ impl Queues {
         &self,
         admin: Administrator,
         app: Data<&Arc<App>>,
+        /// The queue's name.
         name: Path<String>,
         body: Posted<Reason>,
     ) -> Result<QueueChanged, Refusal> {
@@ -56,6 +57,7 @@ impl Queues {
         &self,
         admin: Administrator,
         app: Data<&Arc<App>>,
+        /// The queue's name.
         name: Path<String>,
         body: Posted<Reason>,
     ) -> Result<QueueChanged, Refusal> {
@@ -71,6 +73,7 @@ impl Queues {
         &self,
         admin: Administrator,
         app: Data<&Arc<App>>,
+        /// The queue's name.
         name: Path<String>,
         body: Posted<NewLimits>,
     ) -> Result<QueueChanged, Refusal> {
@@ -106,6 +109,7 @@ async fn change(
 
 #[derive(ApiResponse)]
 enum QueueList {
+    /// All of them.
     #[oai(status = 200)]
     Ok(Answer<ListOfQueues>),
 }

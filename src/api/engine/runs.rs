@@ -41,7 +41,13 @@ impl Runs {
     /// Where it stands, why it does not run now, and what happened to it. The run that delivers a notification has the
     /// notification's id.
     #[oai(path = "/engine/runs/:id", method = "get", operation_id = "getRun")]
-    async fn get(&self, _admin: Administrator, app: Data<&Arc<App>>, id: Path<String>) -> Result<OneRun, Refusal> {
+    async fn get(
+        &self,
+        _admin: Administrator,
+        app: Data<&Arc<App>>,
+        /// The run's id.
+        id: Path<String>,
+    ) -> Result<OneRun, Refusal> {
         let run = match formats::uuid(&id) {
             Some(id) => look::run(&app.pool, id).await?,
             None => None,
@@ -58,7 +64,9 @@ impl Runs {
         &self,
         _admin: Administrator,
         app: Data<&Arc<App>>,
+        /// The workflow's name.
         workflow: Query<Option<String>>,
+        /// The queue's name.
         queue: Query<Option<String>>,
         /// `ready`, `blocked`, `running`, `waiting`, `sleeping`, `parked` or `failed`
         state: Query<Option<String>>,
@@ -66,11 +74,15 @@ impl Runs {
         tenant: Query<Option<Uuid>>,
         /// Words in the last error
         error: Query<Option<String>>,
+        /// Only runs that began after this.
         created_after: Query<Option<DateTime<Utc>>>,
+        /// Only runs that began before this.
         created_before: Query<Option<DateTime<Utc>>>,
         /// Only runs with greater ids
         after: Query<Option<Uuid>>,
-        #[oai(default = "rows", validator(minimum(value = "1"), maximum(value = "250")))] limit: Query<u16>,
+        /// The most runs of the answer.
+        #[oai(default = "rows", validator(minimum(value = "1"), maximum(value = "250")))]
+        limit: Query<u16>,
     ) -> Result<RunList, Refusal> {
         let selection = checked(Selection {
             ids: Vec::new(),
@@ -99,6 +111,7 @@ impl Runs {
         &self,
         admin: Administrator,
         app: Data<&Arc<App>>,
+        /// The run's id.
         id: Path<String>,
         body: Posted<Reason>,
     ) -> Result<RunChanged, Refusal> {
@@ -113,6 +126,7 @@ impl Runs {
         &self,
         admin: Administrator,
         app: Data<&Arc<App>>,
+        /// The run's id.
         id: Path<String>,
         body: Posted<Reason>,
     ) -> Result<RunChanged, Refusal> {
@@ -125,6 +139,7 @@ impl Runs {
         &self,
         admin: Administrator,
         app: Data<&Arc<App>>,
+        /// The run's id.
         id: Path<String>,
         body: Posted<Reason>,
     ) -> Result<RunChanged, Refusal> {
@@ -137,6 +152,7 @@ impl Runs {
         &self,
         admin: Administrator,
         app: Data<&Arc<App>>,
+        /// The run's id.
         id: Path<String>,
         body: Posted<Reason>,
     ) -> Result<RunChanged, Refusal> {
@@ -252,6 +268,7 @@ fn checked(selection: Selection) -> Result<Selection, Refusal> {
 #[derive(ApiResponse)]
 #[expect(clippy::large_enum_variant, reason = "there is one a request")]
 enum OneRun {
+    /// The run, as it is now.
     #[oai(status = 200)]
     Ok(Answer<RunShown>),
     /// Nothing is known of such a run.
@@ -267,6 +284,7 @@ impl OneRun {
 
 #[derive(ApiResponse)]
 enum RunList {
+    /// A page of runs.
     #[oai(status = 200)]
     Ok(Answer<ListOfRuns>),
 }
@@ -279,6 +297,7 @@ struct ListOfRuns {
 
 #[derive(ApiResponse)]
 enum RunChanged {
+    /// It was done.
     #[oai(status = 200)]
     Ok(Answer<Changed>),
     /// Nothing is known of such a run.
