@@ -1,5 +1,5 @@
-//! Tells the program which build it is: `HERALD_GIT_COMMIT`, and `HERALD_BUILD_TIME` in seconds since 1970 or in the words
-//! of whoever builds. Both depend on what is built, not on when: the same commit makes the same program.
+//! Tells the program which build it is: `HERALD_GIT_COMMIT`, and `HERALD_BUILD_TIME` in seconds since 1970 or in the
+//! words of whoever builds. Both depend on what is built, not on when: the same commit makes the same program.
 
 use std::{env, path::Path, process::Command};
 
@@ -27,8 +27,8 @@ fn main() {
     );
 }
 
-/// Cargo builds anew for ever where a file that it is to watch does not exist, so only those that do are named. Git's log
-/// of HEAD grows with every commit and checkout; without one, the branches themselves are watched.
+/// Cargo builds anew for ever where a file that it is to watch does not exist, so only those that do are named. Git's
+/// log of HEAD grows with every commit and checkout; without one, the branches themselves are watched.
 fn watch() {
     let path_of = |name| git(&["rev-parse", "--git-path", name]).filter(|path| Path::new(path).exists());
     let log = path_of("logs/HEAD");

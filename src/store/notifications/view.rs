@@ -81,8 +81,8 @@ pub async fn list(conn: &mut PgConnection, service_id: Uuid, filter: &Filter) ->
     views(conn, service_id, &ids).await
 }
 
-/// Where a page begins in the order of lists: by time, and rows of one instant by id. It is looked up first, because Postgres
-/// plans better for a time that it knows than for one that it has yet to find.
+/// Where a page begins in the order of lists: by time, and rows of one instant by id. It is looked up first, because
+/// Postgres plans better for a time that it knows than for one that it has yet to find.
 struct Place {
     created_at: NaiveDateTime,
     id: Uuid,
@@ -136,7 +136,8 @@ async fn page(conn: &mut PgConnection, service_id: Uuid, filter: &Filter, after:
 }
 
 /// The same for keys that are not live ones, by `ix_notifications_service_key_type_created_at`. A statement of its own,
-/// that names the index's condition: their rows are few among a service's live traffic, which the other index would walk.
+/// that names the index's condition: their rows are few among a service's live traffic, through which the other index
+/// would walk.
 async fn page_of_other_keys(
     conn: &mut PgConnection,
     service_id: Uuid,
@@ -169,8 +170,8 @@ async fn page_of_other_keys(
     .await?)
 }
 
-/// The same by the client's reference and `ix_notifications_client_reference`. A statement of its own: one that leaves the
-/// reference open cannot use its index.
+/// The same by the client's reference and `ix_notifications_client_reference`. A statement of its own: one that leaves
+/// the reference open cannot use its index.
 async fn page_of_reference(
     conn: &mut PgConnection,
     service_id: Uuid,
