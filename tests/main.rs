@@ -4,18 +4,18 @@
 
 mod api_edges;
 mod api_golden;
-mod beyond;
 mod api_lists;
 mod api_rows;
+mod beyond;
 mod clients;
 mod dev;
 mod engine;
 mod faults;
-mod fuzz;
 mod files;
+mod fuzz;
 mod harness;
-mod limits;
 mod health;
+mod limits;
 mod message_golden;
 mod operate;
 mod providers;

@@ -11,6 +11,9 @@ use schema::Schemas;
 /// Operations that succeed for nobody yet.
 const UNBUILT: [&str; 2] = ["sendLetter", "getLetterPdf"];
 
+/// What succeeds only for what an example cannot hold: a message that is not being sent yet, a token of ours.
+const NOT_BY_EXAMPLE: [&str; 2] = ["cancelNotification", "unsubscribe"];
+
 struct Operation<'a> {
     path: &'a str,
     method: &'a str,
@@ -243,7 +246,8 @@ async fn the_examples_work_on_the_development_seed() {
             .faults(&only_content(response).unwrap()["schema"], &json)
             .collect();
         assert!(faults.is_empty(), "{id}: {faults:?} in {json}");
-        assert_eq!(status.is_success(), !UNBUILT.contains(&id), "{id}: {json}");
+        let succeeds = !UNBUILT.contains(&id) && !NOT_BY_EXAMPLE.contains(&id);
+        assert_eq!(status.is_success(), succeeds, "{id}: {json}");
         if id == "sendSms" {
             sent = json["id"].as_str().unwrap().to_owned();
         }

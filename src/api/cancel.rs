@@ -30,6 +30,7 @@ impl Cancellation {
         &self,
         caller: Caller,
         app: Data<&Arc<App>>,
+        /// Its id, which sending it was answered with.
         notification_id: Path<String>,
     ) -> Result<CancelAnswer, Error> {
         let found = read::find(&app, &caller, &notification_id).await?;

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// What may be asked for as a status, in the order in which Notify says it.
-const STATUSES: [&str; 16] = [
+pub const STATUSES: [&str; 16] = [
     "cancelled",
     "created",
     "sending",
@@ -183,6 +183,7 @@ fn without_repetition(asked: Vec<Status>) -> Vec<Status> {
 
 #[derive(ApiResponse)]
 enum NotificationList {
+    /// A page of them.
     #[oai(status = 200)]
     Ok(Answer<ListOfNotifications>),
 }

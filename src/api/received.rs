@@ -60,6 +60,7 @@ impl ReceivedTexts {
 
 #[derive(ApiResponse)]
 enum ReceivedTextList {
+    /// A page of them.
     #[oai(status = 200)]
     Ok(Answer<ListOfReceivedTexts>),
 }

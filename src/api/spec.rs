@@ -10,6 +10,8 @@ use poem::{Endpoint, Response, Route, endpoint::make_sync, http::header};
 use poem_openapi::{OpenApi, OpenApiService};
 use serde_json::{Map, Value, json};
 
+use crate::list::STATUSES;
+
 /// Schemas of requests that are refused when they have a property more.
 const CLOSED_REQUESTS: [&str; 6] = [
     "SmsRequest",
@@ -34,6 +36,12 @@ const SPARSE_ANSWERS: [&str; 3] = ["CostDetails", "Links", "StatusReport"];
 
 /// Operations that answer 501 to some requests.
 const UNFINISHED: [&str; 1] = ["getLetterPdf"];
+
+/// Operations that may be asked for again with an `Idempotency-Key`.
+const REPEATABLE: [&str; 2] = ["sendSms", "sendEmail"];
+
+/// Operations of which a service has only so many.
+const LIMITED: [&str; 3] = ["sendSms", "sendEmail", "sendLetter"];
 
 /// Operations that succeed for nobody yet.
 const UNBUILT: [&str; 2] = ["sendLetter", "getLetterPdf"];
@@ -74,6 +82,7 @@ fn keep_possible_errors(path: &str, operation: &mut Value) {
     let is_receipt = path.starts_with("/notifications/");
     let is_one_of = |names: &[&str]| names.iter().any(|name| operation["operationId"] == *name);
     let (may_be_unfinished, is_unbuilt) = (is_one_of(&UNFINISHED), is_one_of(&UNBUILT));
+    let (is_repeatable, is_limited) = (is_one_of(&REPEATABLE), is_one_of(&LIMITED));
     let responses = object(&mut operation["responses"]);
     responses.sort_keys();
     responses.retain(|status, _| match status.as_str() {
@@ -82,7 +91,8 @@ fn keep_possible_errors(path: &str, operation: &mut Value) {
         "404" => path.contains('{'),
         "408" | "413" => has_body,
         "409" => path.ends_with("/cancel"),
-        "422" | "429" => path.starts_with("/v2/notifications/") && has_body,
+        "422" => is_repeatable,
+        "429" => is_limited,
         "501" => may_be_unfinished,
         _ => true,
     });
@@ -93,7 +103,12 @@ fn complete_parameters(operation: &mut Value) {
     let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
     for parameter in parameters.into_iter().flatten() {
         let form = match parameter["name"].as_str().unwrap_or_default() {
-            "id" | "notification_id" | "template_id" => json!({ "type": "string", "format": "uuid" }),
+            "id" | "notification_id" | "older_than" | "template_id" => json!({ "type": "string", "format": "uuid" }),
+            "status" => json!({ "type": "array", "items": { "type": "string", "enum": STATUSES } }),
+            "template_type" => {
+                json!({ "type": "array", "items": { "type": "string", "enum": ["sms", "email", "letter"] } })
+            }
+            "include_jobs" => json!({ "type": "string", "enum": ["true", "True"] }),
             "type" => json!({ "type": "string", "enum": ["sms", "email", "letter"] }),
             "version" => json!({ "type": "integer", "format": "int32", "minimum": 0 }),
             _ => continue,

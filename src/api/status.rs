@@ -106,6 +106,7 @@ async fn in_time<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, 
 
 #[derive(ApiResponse)]
 enum LiveAnswer {
+    /// What counts as live.
     #[oai(status = 200)]
     Ok(Answer<LiveCounts>),
 }

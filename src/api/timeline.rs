@@ -40,6 +40,7 @@ impl Timelines {
         &self,
         caller: Caller,
         app: Data<&Arc<App>>,
+        /// Its id, which sending it was answered with.
         notification_id: Path<String>,
     ) -> Result<TimelineAnswer, Error> {
         let found = read::find(&app, &caller, &notification_id).await?;
@@ -60,6 +61,7 @@ impl Timelines {
 
 #[derive(ApiResponse)]
 enum TimelineAnswer {
+    /// What happened, and what is waited for.
     #[oai(status = 200)]
     Ok(Answer<Timeline>),
 }

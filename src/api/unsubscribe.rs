@@ -32,7 +32,9 @@ impl Unsubscribing {
     async fn unsubscribe(
         &self,
         app: Data<&Arc<App>>,
+        /// The email's id.
         notification_id: Path<String>,
+        /// From the link; it holds whose it is.
         token: Path<String>,
     ) -> Result<Unsubscribed, OtherError> {
         let id = Uuid::try_parse(&notification_id).map_err(|_| Error::NoRoute)?;
@@ -69,6 +71,7 @@ fn refused(why: &str) -> Unsubscribed {
 
 #[derive(ApiResponse)]
 enum Unsubscribed {
+    /// The reader gets no more such emails.
     #[oai(status = 200)]
     Done(Answer<Confirmation>),
     /// The link was never one of ours, or is none any more.
