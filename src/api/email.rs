@@ -77,9 +77,9 @@ impl Emails {
                 document_download_count,
                 ..send::row(id, &caller, &template)
             };
-            if accept::email(&app.engine, row, wanted.timing()).await? {
-                admission.keep();
-            }
+            admission
+                .spend(accept::email(&app.engine, row, wanted.timing()))
+                .await?;
         }
         let host = send::host_of(request, &app.settings);
         Ok(EmailAccepted::Created(Answer(AcceptedEmail {

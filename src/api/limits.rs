@@ -8,7 +8,10 @@
 mod exact;
 mod shared;
 
+use std::future::Future;
+
 use chrono::{NaiveDate, Utc};
+use herald_engine::Error as EngineError;
 use herald_message::phone::PhoneNumber;
 use herald_store::{KeyType, NotificationType, services::Service};
 use sqlx::PgPool;
@@ -158,12 +161,21 @@ impl Admission<'_> {
         self.take(caller, None, Counted::InternationalSms).await
     }
 
-    /// The message was accepted.
-    pub fn keep(mut self) {
+    /// Keeps what was taken if the message is accepted, or may have been: when the client hangs up meanwhile, or the
+    /// database's answer is lost.
+    ///
+    /// # Errors
+    /// Those of accepting it.
+    pub async fn spend(mut self, accepting: impl Future<Output = Result<bool, EngineError>>) -> Result<(), Error> {
         let taken = std::mem::take(&mut self.taken);
-        if let Kept::Shared(shared) = &self.limits.kept {
-            shared.count(taken);
+        let accepted = accepting.await;
+        match (&accepted, &self.limits.kept) {
+            (Ok(true) | Err(EngineError::Unavailable), Kept::Shared(shared)) => shared.count(taken),
+            (Ok(true) | Err(EngineError::Unavailable), Kept::Exact(_)) => {}
+            (Ok(false) | Err(_), _) => self.taken = taken,
         }
+        accepted?;
+        Ok(())
     }
 
     async fn take(&mut self, caller: &Caller, bucket: Option<Bucket>, counted: Counted) -> Result<(), Error> {

@@ -77,9 +77,7 @@ impl Texts {
                 scheduled_for: wanted.scheduled_for,
                 ..send::row(id, &caller, &template)
             };
-            if accept::sms(&app.engine, row, wanted.timing()).await? {
-                admission.keep();
-            }
+            admission.spend(accept::sms(&app.engine, row, wanted.timing())).await?;
         }
         let host = send::host_of(request, &app.settings);
         Ok(SmsAccepted::Created(Answer(AcceptedSms {

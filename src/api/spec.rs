@@ -108,7 +108,7 @@ fn complete_parameters(operation: &mut Value) {
             "template_type" => {
                 json!({ "type": "array", "items": { "type": "string", "enum": ["sms", "email", "letter"] } })
             }
-            "include_jobs" => json!({ "type": "string", "enum": ["true", "True"] }),
+            "include_jobs" => json!({ "type": "string", "enum": ["true"] }),
             "type" => json!({ "type": "string", "enum": ["sms", "email", "letter"] }),
             "version" => json!({ "type": "integer", "format": "int32", "minimum": 0 }),
             _ => continue,

@@ -52,6 +52,7 @@ async fn main() -> anyhow::Result<()> {
     let card: Uuid = library["templates"][2]["id"].as_str().context("a template")?.parse()?;
 
     let body = types::SmsRequest {
+        expires_in: None,
         phone_number: "07700900123".to_owned(),
         template_id: overdue,
         personalisation: values(json!({ "name": "Ada", "book": "Emma" })),
@@ -66,6 +67,7 @@ async fn main() -> anyhow::Result<()> {
     ensure!(delivered.completed_at >= Some(delivered.created_at), "{delivered:?}");
 
     let body = types::EmailRequest {
+        expires_in: None,
         email_address: "ada@example.com".to_owned(),
         template_id: card,
         personalisation: values(json!({ "name": "Ada", "card": 7 })),
@@ -91,6 +93,7 @@ async fn main() -> anyhow::Result<()> {
     ensure!(preview.html.is_some_and(|html| html.contains("Your card: 7")));
 
     let body = types::SmsRequest {
+        expires_in: None,
         phone_number: "12".to_owned(),
         template_id: overdue,
         personalisation: Map::new(),
