@@ -199,7 +199,13 @@ async fn whatever_is_wrong_with_redis_texts_are_accepted() {
     for key in [&bucket, &day] {
         // At once: texts accepted before may be counted in between.
         let mut list = redis::pipe();
-        let () = list.atomic().del(key).lpush(key, 1).query_async(&mut kept).await.unwrap();
+        let () = list
+            .atomic()
+            .del(key)
+            .lpush(key, 1)
+            .query_async(&mut kept)
+            .await
+            .unwrap();
         accepted(&format!("{key} is a list")).await;
     }
     redis.signal("-STOP");
