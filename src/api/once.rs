@@ -22,7 +22,7 @@ use crate::{App, Error, auth::Caller};
 pub const HEADER: &str = "Idempotency-Key";
 
 /// Characters of a key.
-const LONGEST_KEY: usize = 255;
+pub const LONGEST_KEY: usize = 255;
 
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 

@@ -10,7 +10,7 @@ use poem::{Endpoint, Response, Route, endpoint::make_sync, http::header};
 use poem_openapi::{OpenApi, OpenApiService};
 use serde_json::{Map, Value, json};
 
-use crate::list::STATUSES;
+use crate::{list::STATUSES, once};
 
 /// Schemas of requests that are refused when they have a property more.
 const CLOSED_REQUESTS: [&str; 6] = [
@@ -50,7 +50,12 @@ const UNBUILT: [&str; 2] = ["sendLetter", "getLetterPdf"];
 const SENDING: [&str; 2] = ["sendSms", "sendEmail"];
 
 /// Operations on a notification.
-const READING: [&str; 2] = ["getNotification", "getLetterPdf"];
+const READING: [&str; 4] = [
+    "getNotification",
+    "getNotificationTimeline",
+    "cancelNotification",
+    "getLetterPdf",
+];
 
 /// The document as it is published: JSON, made for reading.
 pub fn of<T: OpenApi>(service: &OpenApiService<T, ()>) -> String {
@@ -63,6 +68,7 @@ pub fn of<T: OpenApi>(service: &OpenApiService<T, ()>) -> String {
         for operation in object(operations).values_mut() {
             keep_possible_errors(path, operation);
             complete_parameters(operation);
+            may_come_again(operation);
             link_to_reading(operation);
             examples::add(operation);
         }
@@ -108,12 +114,25 @@ fn complete_parameters(operation: &mut Value) {
             "template_type" => {
                 json!({ "type": "array", "items": { "type": "string", "enum": ["sms", "email", "letter"] } })
             }
+            // `True` is taken as well, but a generator would give both the same name.
             "include_jobs" => json!({ "type": "string", "enum": ["true"] }),
             "type" => json!({ "type": "string", "enum": ["sms", "email", "letter"] }),
             "version" => json!({ "type": "integer", "format": "int32", "minimum": 0 }),
             _ => continue,
         };
         parameter["schema"] = form;
+    }
+}
+
+/// A request that may come again says so in a header, which is read before all else.
+fn may_come_again(operation: &mut Value) {
+    if REPEATABLE.iter().any(|name| operation["operationId"] == *name) {
+        operation["parameters"] = json!([{
+            "name": once::HEADER,
+            "in": "header",
+            "description": "Repeated within a day with the same key and body, the request sends nothing more, and has the same answer.",
+            "schema": { "type": "string", "minLength": 1, "maxLength": once::LONGEST_KEY },
+        }]);
     }
 }
 

@@ -195,6 +195,12 @@ same(
   linked.data.content.body.endsWith(`/services/${library.id}/documents/test-document`),
   true,
 );
+const whole = Buffer.alloc(2 * 1024 * 1024, "a page ");
+const { data: link } = await client.sendEmail(card, "ada@example.com", {
+  personalisation: { name: "Ada", card: client.prepareUpload(whole) },
+});
+const behind = await fetch(link.content.body.replace("# Welcome\n\nYour card: ", ""));
+same("a large file behind its link", whole.equals(Buffer.from(await behind.arrayBuffer())), true);
 await refused(
   "a file described wrongly",
   400,
@@ -251,6 +257,57 @@ await refused(
   400,
   [["ValidationError", "notification_id is not a valid UUID"]],
   client.getNotificationById("no-id"),
+);
+
+const { notifications, received_texts } = JSON.parse(readFileSync(fixtureFile));
+const newestFirst = (rows) => rows.toSorted((a, b) => (a.created_at < b.created_at ? 1 : -1));
+const old = newestFirst(notifications.filter((notification) => !notification.from_job));
+const ids = (rows) => rows.map(({ id }) => id);
+const list = async (...filters) => (await client.getNotifications(...filters)).data;
+
+const page = await list();
+const recent = [link.id, email.id, plain.data.id, text.id];
+same("getNotifications", ids(page.notifications), [...recent, ...ids(old)].slice(0, 250));
+same("its links", page.links, {
+  current: `${url}/v2/notifications`,
+  next: `${url}/v2/notifications?older_than=${page.notifications.at(-1).id}`,
+});
+same("a notification in a list", page.notifications[3], delivered);
+const rest = await list(undefined, undefined, undefined, page.notifications.at(-1).id);
+same("the next page", ids(rest.notifications), [...recent, ...ids(old)].slice(250));
+const failedEmails = old.filter(({ status, template }) => status === "permanent-failure" && template === "library.card");
+same("by type and status", ids((await list("email", "permanent-failure")).notifications), ids(failedEmails));
+same("by reference", ids((await list(undefined, undefined, "loan 2")).notifications), [text.id]);
+await refused(
+  "wrong filters",
+  400,
+  [
+    ["ValidationError", "template_type fax is not one of [sms, email, letter]"],
+    ["ValidationError", "older_than is not a valid UUID"],
+  ],
+  client.getNotifications("fax", undefined, undefined, "yesterday"),
+);
+
+// Received texts.
+
+const texts = newestFirst(received_texts);
+const { data: received } = await client.getReceivedTexts();
+same("getReceivedTexts", ids(received.received_text_messages), ids(texts).slice(0, 250));
+same("a received text", received.received_text_messages[0], {
+  content: texts[0].content,
+  created_at: received.received_text_messages[0].created_at,
+  id: texts[0].id,
+  notify_number: "07700900999",
+  service_id: library.id,
+  user_number: "447700900123",
+});
+const earlier = await client.getReceivedTexts(texts[249].id);
+same("getReceivedTexts, older", ids(earlier.data.received_text_messages), ids(texts).slice(250));
+await refused(
+  "received texts older than nothing",
+  400,
+  [["ValidationError", "older_than is not a valid UUID"]],
+  client.getReceivedTexts("yesterday"),
 );
 
 // Templates.
@@ -331,9 +388,19 @@ withClient.setClient(counting);
 same("with another client", (await withClient.getTemplateById(overdue)).data, latest);
 same("requests of the other client", requests, 1);
 
-const notYet = ["getNotifications", "getReceivedTexts"];
-const methods = Object.keys(NotifyClient.prototype).filter((name) => !notYet.includes(name));
-same("methods that were called", [...called].sort(), methods.sort());
+// Limits.
+
+for (const [label, kind, message] of [
+  ["slow", "RateLimitError", "Exceeded rate limit for key type LIVE of 1 requests per 60 seconds"],
+  ["sparing", "TooManyRequestsError", "Exceeded send limits (sms: 1) for today"],
+]) {
+  const branch = watched(url, key(label));
+  const template = services.find((service) => service.label === label).templates[0].id;
+  await branch.sendSms(template, "07700900123");
+  await refused(`a ${label} service`, 429, [[kind, message]], branch.sendSms(template, "07700900123"));
+}
+
+same("methods that were called", [...called].sort(), Object.keys(NotifyClient.prototype).sort());
 
 if (wrong.length > 0) {
   console.error(wrong.join("\n"));

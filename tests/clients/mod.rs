@@ -9,9 +9,12 @@ use std::{
     process::Command,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{Client, Herald};
+
+/// Old notifications, and received texts: a page has 250.
+const OLD: usize = 260;
 
 /// A Herald with everything, and the fixture that it began with, in a file for the clients.
 struct Served {
@@ -21,7 +24,7 @@ struct Served {
 
 impl Served {
     async fn start() -> Self {
-        let fixture: Value = serde_json::from_str(include_str!("fixture.json")).unwrap();
+        let fixture = fixture();
         let file = std::env::temp_dir().join(format!("herald-clients-{}.json", uuid::Uuid::new_v4()));
         std::fs::write(&file, fixture.to_string()).unwrap();
         Self {
@@ -68,6 +71,46 @@ impl Drop for Served {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.fixture);
     }
+}
+
+/// `fixture.json`, and more than a page of old notifications and received texts.
+fn fixture() -> Value {
+    let mut fixture: Value = serde_json::from_str(include_str!("fixture.json")).unwrap();
+    let moment = |index: usize| format!("2026-11-01T10:{:02}:{:02}Z", index / 60, index % 60);
+    fixture["notifications"] = (0..OLD)
+        .map(|index| {
+            json!({
+                "id": format!("0b1c2d3e-0000-4000-8000-{index:012}"),
+                "service": "library",
+                "template": if index % 3 == 0 { "library.card" } else { "library.overdue" },
+                "to": if index % 3 == 0 { "ada@example.com" } else { "07700900123" },
+                "personalisation": {"name": "Ada", "book": "Emma", "card": "7"},
+                "status": if index % 2 == 0 { "delivered" } else { "permanent-failure" },
+                "key_type": "normal",
+                // The oldest is of an uploaded list.
+                "from_job": index == 0,
+                "billable_units": 1,
+                "client_reference": format!("old {index}"),
+                "created_at": moment(index),
+                "sent_at": moment(index),
+                "updated_at": moment(index),
+            })
+        })
+        .collect();
+    fixture["inbound_numbers"] = json!([{"number": "07700900999", "provider": "mmg", "service": "library"}]);
+    fixture["received_texts"] = (0..OLD)
+        .map(|index| {
+            json!({
+                "id": format!("0b1c2d3e-1111-4000-8000-{index:012}"),
+                "service": "library",
+                "notify_number": "07700900999",
+                "user_number": "447700900123",
+                "content": format!("renew book {index}"),
+                "created_at": moment(index),
+            })
+        })
+        .collect();
+    fixture
 }
 
 fn root() -> &'static Path {

@@ -7,7 +7,8 @@ from uuid import UUID
 
 import jwt
 from herald_client import AuthenticatedClient
-from herald_client.api.notifications import get_notification
+from herald_client.api.notifications import get_notification, list_notifications
+from herald_client.api.received_texts import list_received_text_messages
 from herald_client.api.send import send_email, send_sms
 from herald_client.api.templates import get_template_version, list_templates, preview_template
 from herald_client.models import (
@@ -17,11 +18,15 @@ from herald_client.models import (
     EmailRequestPersonalisation,
     Error,
     Errors,
+    ListNotificationsStatusItem,
+    ListNotificationsTemplateTypeItem,
     ListTemplatesType,
     Notification,
+    Notifications,
     Preview,
     PreviewRequest,
     PreviewRequestPersonalisation,
+    ReceivedTextMessages,
     SmsRequest,
     SmsRequestPersonalisation,
     Template,
@@ -76,6 +81,20 @@ email = send_email.sync(
 )
 assert isinstance(email, AcceptedEmail), email
 assert follow(email.id).subject == "A card for Ada"
+
+page = list_notifications.sync(
+    client=client,
+    template_type=[ListNotificationsTemplateTypeItem.SMS],
+    status=[ListNotificationsStatusItem.DELIVERED],
+    older_than=email.id,
+)
+assert isinstance(page, Notifications), page
+assert page.notifications[0].id == text.id, page
+assert "older_than=" in page.links.next_, page
+
+received = list_received_text_messages.sync(client=client)
+assert isinstance(received, ReceivedTextMessages), received
+assert received.received_text_messages[0].user_number == "447700900123", received
 
 template = get_template_version.sync(overdue, 1, client=client)
 assert isinstance(template, Template), template

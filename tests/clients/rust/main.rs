@@ -12,6 +12,7 @@ use herald::{Client, Error, types};
 mod herald {
     progenitor::generate_api!(
         spec = "../../../openapi/public.json",
+        interface = Builder,
         inner_type = crate::Key,
         pre_hook_async = crate::sign,
     );
@@ -51,57 +52,48 @@ async fn main() -> anyhow::Result<()> {
     let overdue: Uuid = library["templates"][0]["id"].as_str().context("a template")?.parse()?;
     let card: Uuid = library["templates"][2]["id"].as_str().context("a template")?.parse()?;
 
-    let body = types::SmsRequest {
-        expires_in: None,
-        phone_number: "07700900123".to_owned(),
-        template_id: overdue,
-        personalisation: values(json!({ "name": "Ada", "book": "Emma" })),
-        reference: Some("loan 3".parse()?),
-        scheduled_for: None,
-        sms_sender_id: None,
-    };
-    let text = client.send_sms(&body).await?.into_inner();
+    let body = types::SmsRequest::builder()
+        .phone_number("07700900123")
+        .template_id(overdue)
+        .personalisation(values(json!({ "name": "Ada", "book": "Emma" })));
+    let text = client.send_sms().body(body).send().await?.into_inner();
     ensure!(text.content.body == "Dear Ada, please bring back Emma.", "{text:?}");
     let delivered = follow(&client, text.id).await?;
     ensure!(delivered.cost_details.billable_sms_fragments == Some(1), "{delivered:?}");
     ensure!(delivered.completed_at >= Some(delivered.created_at), "{delivered:?}");
 
-    let body = types::EmailRequest {
-        expires_in: None,
-        email_address: "ada@example.com".to_owned(),
-        template_id: card,
-        personalisation: values(json!({ "name": "Ada", "card": 7 })),
-        reference: None,
-        scheduled_for: None,
-        email_reply_to_id: None,
-        one_click_unsubscribe_url: None,
-        sanitise_content_for: Vec::new(),
-    };
-    let email = client.send_email(&body).await?.into_inner();
+    let body = types::EmailRequest::builder()
+        .email_address("ada@example.com")
+        .template_id(card)
+        .personalisation(values(json!({ "name": "Ada", "card": 7 })));
+    let email = client.send_email().body(body).send().await?.into_inner();
     let delivered = follow(&client, email.id).await?;
     ensure!(delivered.subject.as_deref() == Some("A card for Ada"), "{delivered:?}");
 
-    let template = client.get_template_version(&overdue, 1).await?.into_inner();
+    let list = client
+        .list_notifications()
+        .template_type(vec![types::ListNotificationsTemplateTypeItem::Sms])
+        .status(vec![types::ListNotificationsStatusItem::Delivered])
+        .older_than(email.id);
+    let page = list.send().await?.into_inner();
+    ensure!(page.notifications[0].id == text.id, "{page:?}");
+    ensure!(page.links.next.is_some_and(|next| next.contains("older_than=")));
+    let received = client.list_received_text_messages().send().await?.into_inner();
+    ensure!(received.received_text_messages[0].user_number == "447700900123", "{received:?}");
+
+    let template = client.get_template_version().template_id(overdue).version(1);
+    let template = template.send().await?.into_inner();
     ensure!(template.personalisation["book"].required, "{template:?}");
-    let texts = client.list_templates(Some(types::ListTemplatesType::Sms)).await?.into_inner();
+    let texts = client.list_templates().type_(types::ListTemplatesType::Sms);
+    let texts = texts.send().await?.into_inner();
     let names: Vec<&str> = texts.templates.iter().map(|template| template.name.as_str()).collect();
     ensure!(names == ["Opening times", "Overdue"], "{names:?}");
-    let body = types::PreviewRequest {
-        personalisation: values(json!({ "name": "Ada", "card": 7 })),
-    };
-    let preview = client.preview_template(&card, &body).await?.into_inner();
+    let body = types::PreviewRequest::builder().personalisation(values(json!({ "name": "Ada", "card": 7 })));
+    let preview = client.preview_template().template_id(card).body(body).send().await?.into_inner();
     ensure!(preview.html.is_some_and(|html| html.contains("Your card: 7")));
 
-    let body = types::SmsRequest {
-        expires_in: None,
-        phone_number: "12".to_owned(),
-        template_id: overdue,
-        personalisation: Map::new(),
-        reference: None,
-        scheduled_for: None,
-        sms_sender_id: None,
-    };
-    match client.send_sms(&body).await {
+    let body = types::SmsRequest::builder().phone_number("12").template_id(overdue);
+    match client.send_sms().body(body).send().await {
         Err(Error::ErrorResponse(refused)) => {
             ensure!(refused.status() == 400 && refused.status_code == 400, "{refused:?}");
             let [fault] = refused.errors.as_slice() else { bail!("{refused:?}") };
@@ -124,7 +116,7 @@ fn values(json: Value) -> Map<String, Value> {
 
 async fn follow(client: &Client, id: Uuid) -> anyhow::Result<types::Notification> {
     for _ in 0..600 {
-        let notification = client.get_notification(&id).await?.into_inner();
+        let notification = client.get_notification().notification_id(id).send().await?.into_inner();
         if notification.status == "delivered" {
             return Ok(notification);
         }

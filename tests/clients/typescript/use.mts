@@ -52,6 +52,15 @@ const email = await herald.POST("/v2/notifications/email", {
 assert(email.data);
 assert.equal((await follow(email.data.id)).subject, "A card for Ada");
 
+const list = await herald.GET("/v2/notifications", {
+  params: { query: { template_type: ["sms"], status: ["delivered"], older_than: email.data.id } },
+});
+assert.equal(list.data?.notifications[0]?.id, text.data.id);
+assert.match(list.data?.links.next ?? "", /older_than=/);
+
+const received = await herald.GET("/v2/received-text-messages");
+assert.equal(received.data?.received_text_messages[0]?.user_number, "447700900123");
+
 const template = await herald.GET("/v2/template/{template_id}/version/{version}", {
   params: { path: { template_id: overdue, version: 1 } },
 });
