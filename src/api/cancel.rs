@@ -54,14 +54,15 @@ impl Cancellation {
     }
 }
 
-/// Whether somebody did it before.
+/// Whether somebody did it before. A run ends in the commit that writes the status: where there is none any more, the
+/// status is the last word.
 async fn is_cancelled(app: &App, caller: &Caller, typed: &str, id: Uuid) -> Result<bool, Error> {
-    if read::find(app, caller, typed).await?.status == Status::Cancelled {
-        return Ok(true);
-    }
     let run = herald_engine::look::run(&app.pool, id).await?;
     let live = run.and_then(|run| run.live);
-    Ok(live.is_some_and(|live| live.control.as_deref() == Some("cancelled")))
+    if live.is_some_and(|live| live.control.as_deref() == Some("cancelled")) {
+        return Ok(true);
+    }
+    Ok(read::find(app, caller, typed).await?.status == Status::Cancelled)
 }
 
 #[derive(ApiResponse)]
