@@ -37,8 +37,7 @@ impl Ask {
     }
 
     pub fn send_email() -> Self {
-        let body =
-            json!({"email_address": "ada@example.com", "template_id": EMAIL_TEMPLATE, "personalisation": {"name": "Ada"}});
+        let body = json!({"email_address": "ada@example.com", "template_id": EMAIL_TEMPLATE, "personalisation": {"name": "Ada"}});
         Self::post("POST email", "/v2/notifications/email", &body)
     }
 
