@@ -1,4 +1,5 @@
-//! `herald-bench program` (what `make bench` runs) measures the built program from outside; `herald-bench peers` runs
+//! `herald-bench program` (what `make bench` runs) measures the built program from outside, all of it or the lines that
+//! are named (`"POST sms"`, `"GET by id"`, …, `delivered`); `herald-bench peers` runs
 //! Herald's engine and other engines on the same Postgres. `herald-bench peer …` is one engine's process of the latter.
 
 mod contest;
@@ -14,12 +15,12 @@ use anyhow::bail;
 async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.split_first() {
-        None => program::run().await,
-        Some((verb, [])) if verb == "program" => program::run().await,
+        None => program::run(&[]).await,
+        Some((verb, rest)) if verb == "program" => program::run(rest).await,
         Some((verb, rest)) if verb == "peers" => contest::run(&contest::Settings::parse(rest)?).await,
         Some((verb, rest)) if verb == "peer" => peers::act(rest).await,
         Some((verb, _)) => bail!(
-            "there is no {verb:?}: say `program`, or `peers` with {}",
+            "there is no {verb:?}: say `program` with the names of its lines, or `peers` with {}",
             contest::USAGE
         ),
     }
