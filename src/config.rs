@@ -76,6 +76,11 @@ pub fn database_url() -> anyhow::Result<String> {
     setting("DATABASE_URL").required("a URL such as postgres://user:password@host:5432/herald")
 }
 
+/// Postgres itself, where `DATABASE_URL` leads to a pooler.
+pub fn direct_database_url() -> Option<String> {
+    setting("DATABASE_DIRECT_URL").value
+}
+
 /// The database that the environment names, if it names one.
 pub fn given_database_url() -> Option<String> {
     setting("DATABASE_URL").value

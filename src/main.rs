@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod dev;
 mod operate;
+mod pooler;
 mod postgres;
 mod roles;
 mod seed;

@@ -21,13 +21,14 @@ pub async fn api() -> anyhow::Result<()> {
 
 pub async fn worker(queues: Vec<Queue>) -> anyhow::Result<()> {
     let settings = config::worker()?;
-    let pool = wiring::pool().await?;
+    let (pool, listening) = wiring::listening_pools().await?;
     let registry = herald_workflows::registry(wiring::tools(pool.clone()).await?);
     let client = Client::new(pool.clone(), BatchLimits::default());
     let names: Vec<&str> = queues.iter().map(|queue| queue.0).collect();
     tracing::info!(queues = names.join(","), "the worker is ready");
     Worker {
         pool,
+        listening,
         client,
         queues,
         settings,

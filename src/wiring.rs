@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use herald_engine::{BatchLimits, Client};
 use herald_providers::{SmsClient, documents, firetext, mmg, ses};
 use herald_workflows::{Tools, keep_house::DAYS_AHEAD, retry, tools};
@@ -11,18 +11,41 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::config;
+use crate::{
+    config,
+    pooler::{self, Sessions},
+};
 
 /// A pool on the configured database. It waits for a database that is still starting.
 pub async fn pool() -> anyhow::Result<PgPool> {
-    connect(&config::database_url()?, config::database_connections()?).await
+    Ok(pool_and_sessions().await?.0)
 }
 
-pub async fn connect(url: &str, connections: u32) -> anyhow::Result<PgPool> {
+async fn pool_and_sessions() -> anyhow::Result<(PgPool, Sessions)> {
+    let pool = connect(&config::database_url()?, config::database_connections()?).await?;
+    let sessions = pooler::check(&pool.connect_options()).await?;
+    Ok((pool, sessions))
+}
+
+/// The same, and a connection on which LISTEN works, made when it is first used.
+pub async fn listening_pools() -> anyhow::Result<(PgPool, PgPool)> {
+    let (pool, sessions) = pool_and_sessions().await?;
+    let options = match config::direct_database_url() {
+        Some(url) => options(&url, "DATABASE_DIRECT_URL")?,
+        None if sessions == Sessions::Own => (*pool.connect_options()).clone(),
+        None => bail!(
+            "DATABASE_URL leads to a pooler in transaction mode, which cannot LISTEN: the setting DATABASE_DIRECT_URL must be a Postgres URL that leads past it"
+        ),
+    };
+    let listening = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
+    Ok((pool, listening))
+}
+
+fn options(url: &str, setting: &str) -> anyhow::Result<PgConnectOptions> {
     let options: PgConnectOptions = url
         .parse()
-        .context("the setting DATABASE_URL is malformed: it must be a Postgres URL")?;
-    let options = options.application_name("herald").options([
+        .with_context(|| format!("the setting {setting} is malformed: it must be a Postgres URL"))?;
+    Ok(options.application_name("herald").options([
         // Waiting for the outside never happens on a connection, so a statement that takes this long is lost.
         ("statement_timeout", "30s"),
         ("lock_timeout", "10s"),
@@ -30,7 +53,10 @@ pub async fn connect(url: &str, connections: u32) -> anyhow::Result<PgPool> {
         // Every statement of ours goes by an index. A plan that was made while a table was empty must not scan it
         // when it is full: prepared statements keep their plans until the next ANALYZE.
         ("enable_seqscan", "off"),
-    ]);
+    ]))
+}
+
+pub async fn connect(url: &str, connections: u32) -> anyhow::Result<PgPool> {
     PgPoolOptions::new()
         .max_connections(connections)
         // A dead connection shows itself by an error, and everything that is written is repeated over that.
@@ -46,7 +72,7 @@ pub async fn connect(url: &str, connections: u32) -> anyhow::Result<PgPool> {
                 }
             })
         })
-        .connect_with(options)
+        .connect_with(options(url, "DATABASE_URL")?)
         .await
         .context("cannot reach the database of DATABASE_URL")
 }
@@ -59,10 +85,11 @@ pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
 
 pub async fn api_deps() -> anyhow::Result<herald_api::Deps> {
     let documents = config::documents()?.map(documents::Client::new).transpose()?;
-    let pool = pool().await?;
+    let (pool, listening) = listening_pools().await?;
     Ok(herald_api::Deps {
         engine: Client::new(pool.clone(), BatchLimits::default()),
         pool,
+        listening,
         sealer: Arc::new(config::sealer()?),
         documents,
         settings: config::api()?,

@@ -3,10 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::{
-    PgPool,
-    postgres::{PgListener, PgPoolOptions},
-};
+use sqlx::{PgPool, postgres::PgListener};
 
 use crate::App;
 
@@ -15,13 +12,10 @@ const CHANNEL: &str = "herald_changes";
 
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Listens until the process ends, on a connection of its own: it must not take one from the requests.
-pub async fn listen(app: Arc<App>) {
-    let own = PgPoolOptions::new()
-        .max_connections(1)
-        .connect_lazy_with((*app.pool.connect_options()).clone());
+/// Listens until the process ends.
+pub async fn listen(app: Arc<App>, pool: PgPool) {
     loop {
-        if let Err(error) = listen_once(&app, &own).await {
+        if let Err(error) = listen_once(&app, &pool).await {
             tracing::warn!(%error, "lost the connection that hears of changes");
         }
         tokio::time::sleep(PAUSE).await;

@@ -59,6 +59,8 @@ pub use status::Build;
 pub struct Deps {
     /// For what the caches miss, and for reading notifications. Creation writes through `engine`.
     pub pool: PgPool,
+    /// Where LISTEN works, which takes one connection of it for good.
+    pub listening: PgPool,
     pub engine: herald_engine::Client,
     pub sealer: Arc<Sealer>,
     /// Takes the files of emails. None: emails with files are turned away.
@@ -135,6 +137,7 @@ struct App {
 pub async fn serve(listener: TcpListener, deps: Deps, shutdown: impl Future<Output = ()>) -> Result<(), NotARedis> {
     let Deps {
         pool,
+        listening,
         engine,
         sealer,
         documents,
@@ -153,7 +156,7 @@ pub async fn serve(listener: TcpListener, deps: Deps, shutdown: impl Future<Outp
         cache,
         limits,
     });
-    let listening = tokio::spawn(changes::listen(Arc::clone(&app)));
+    let listening = tokio::spawn(changes::listen(Arc::clone(&app), listening));
     let both = OpenApiService::new((public(), internal()), "", "");
     let routes = spec::routes(&public_service()).nest("/", both).data(app);
     server::run(

@@ -48,6 +48,8 @@ impl Default for WorkerSettings {
 /// Plays the runs of some queues.
 pub struct Worker {
     pub pool: PgPool,
+    /// Where LISTEN works, which takes one connection of it for good.
+    pub listening: PgPool,
     pub client: Client,
     pub queues: Vec<Queue>,
     pub settings: WorkerSettings,
@@ -68,7 +70,7 @@ impl Worker {
         let leases = Leases::new(self.settings.lease);
         let stop = CancellationToken::new();
         let draining = CancellationToken::new();
-        tokio::spawn(bells.clone().listen(self.pool.clone(), stop.clone()));
+        tokio::spawn(bells.clone().listen(self.listening, stop.clone()));
         tokio::spawn(leases.clone().keep(self.pool.clone(), stop.clone()));
         let owner = Uuid::now_v7();
         let mut monitor = Monitor::new().shutdown_timeout(self.settings.grace);

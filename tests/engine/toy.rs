@@ -354,6 +354,7 @@ impl Toys {
                     let pool = PgPool::connect(&url).await.unwrap();
                     let client = Client::new(pool.clone(), BatchLimits::default());
                     let worker = Worker {
+                        listening: pool.clone(),
                         pool,
                         client,
                         queues: vec![QUEUE, SECOND_QUEUE],

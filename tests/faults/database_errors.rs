@@ -116,8 +116,12 @@ impl Bouncer {
         if let Some((user, group)) = account() {
             bouncer.uid(user).gid(group);
         }
+        let process = bouncer.spawn().ok()?;
+        while std::net::TcpStream::connect(("127.0.0.1", own)).is_err() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
         Some(Self {
-            process: bouncer.spawn().ok()?,
+            process,
             settings: file,
             url: format!("postgres://herald@127.0.0.1:{own}/herald?sslmode=disable"),
             version: String::from_utf8_lossy(&version.stdout)
@@ -126,6 +130,11 @@ impl Bouncer {
                 .unwrap_or_default()
                 .to_owned(),
         })
+    }
+
+    /// The second number of its version, of which the first is 1.
+    fn minor(&self) -> Option<u32> {
+        self.version.split('.').nth(1)?.parse().ok()
     }
 }
 
@@ -142,9 +151,25 @@ async fn a_pooler_in_transaction_mode_between_program_and_database_is_no_hindran
                 return Verdict::Skipped("pgbouncer is not installed".to_owned());
             };
             report.note(bouncer.version.clone());
+            let knows_statements = !matches!(bouncer.minor(), Some(..21));
+            let refused = herald.command_with(&["worker", "--queues", "all"], &[("DATABASE_URL", &bouncer.url)]);
+            let why = String::from_utf8_lossy(&refused.stderr);
+            let names = if knows_statements {
+                "DATABASE_DIRECT_URL"
+            } else {
+                "PgBouncer 1.21"
+            };
+            assert!(!refused.status.success() && why.contains(names), "{why}");
+            if !knows_statements {
+                return Verdict::Skipped(format!("the program refuses to start behind it: {why}"));
+            }
             let client = Client::live(&herald);
-            let worker_by_bouncer =
-                herald.worker_with("all", &[("DATABASE_URL", &bouncer.url), ("HERALD_LOG", "warn")]);
+            let settings = [
+                ("DATABASE_URL", &*bouncer.url),
+                ("DATABASE_DIRECT_URL", &*cluster.url),
+                ("HERALD_LOG", "warn"),
+            ];
+            let worker_by_bouncer = herald.worker_with("all", &settings);
             let (load, ()) = load_while(&client, 20, outage(10.0)).await;
             let sent = count(
                 &herald,

@@ -116,7 +116,17 @@ impl Herald {
 
     /// A command of the program, from its start to its end.
     pub fn command(&self, arguments: &[&str]) -> Output {
-        self.role(arguments).env("USER", "ada").output().unwrap()
+        self.command_with(arguments, &[])
+    }
+
+    /// The same, with settings of its own.
+    pub fn command_with(&self, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+        let mut command = self.role(arguments);
+        command
+            .env("USER", "ada")
+            .envs(settings.iter().copied())
+            .output()
+            .unwrap()
     }
 
     /// A worker of some queues, with settings of its own.

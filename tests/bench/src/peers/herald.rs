@@ -88,6 +88,7 @@ impl<const CALLS: bool> Peer for Herald<CALLS> {
         tokio::spawn(answer(self.client.clone(), questions));
         let worker = Worker {
             pool: self.pool.clone(),
+            listening: self.pool.clone(),
             client: self.client.clone(),
             queues: vec![QUEUE],
             settings: WorkerSettings {
