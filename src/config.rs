@@ -1,7 +1,12 @@
 //! Settings. The environment is read here and nowhere else. A setting that is missing or malformed stops the start
 //! with one line that names it and says what is allowed.
 
-use std::{collections::BTreeMap, net::SocketAddr, str::FromStr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    time::Duration,
+};
 
 use anyhow::{Context, anyhow, bail};
 use herald_providers::{ReceiptUrl, Secret, Timeouts, documents, firetext, mmg, ses};
@@ -119,14 +124,35 @@ pub fn sealer() -> anyhow::Result<Sealer> {
 /// Where a server listens: `HOST` and `PORT`.
 pub fn listen(default_port: u16) -> anyhow::Result<SocketAddr> {
     let port = port(default_port)?;
+    Ok((host()?, port).into())
+}
+
+fn host() -> anyhow::Result<IpAddr> {
     let host = setting("HOST").or("127.0.0.1");
-    format!("{host}:{port}")
-        .parse()
+    host.parse()
         .map_err(|_| anyhow!("the setting HOST is malformed: it must be an IP address"))
 }
 
 pub fn port(default: u16) -> anyhow::Result<u16> {
     setting("PORT").parsed(default, "a port from 1 to 65535", |port| *port > 0)
+}
+
+/// Who is told what is measured.
+pub fn metrics() -> anyhow::Result<herald_metrics::Settings> {
+    let a_port = |name, default: u16| setting(name).parsed(default, "a port from 1 to 65535", |port| *port > 0);
+    let statsd = herald_metrics::Statsd {
+        host: setting("STATSD_HOST").or("localhost"),
+        port: a_port("STATSD_PORT", 8125)?,
+        prefix: setting("STATSD_PREFIX").or("herald"),
+    };
+    let prometheus = match setting("METRICS_PORT").value {
+        None => None,
+        Some(_) => Some((host()?, a_port("METRICS_PORT", 0)?).into()),
+    };
+    Ok(herald_metrics::Settings {
+        statsd: setting("STATSD_ENABLED").switch(false)?.then_some(statsd),
+        prometheus,
+    })
 }
 
 pub fn api() -> anyhow::Result<herald_api::Settings> {

@@ -1,16 +1,21 @@
 //! The long-running roles, as production starts them.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context;
-use herald_engine::{BatchLimits, Beat, Client, Queue, Worker};
-use herald_workflows::keep_house::DAYS_AHEAD;
+use herald_engine::{
+    BatchLimits, Beat, Client, Queue, Worker,
+    look::{self, QueueView, STATES},
+};
+use herald_workflows::{keep_house::DAYS_AHEAD, queues};
+use sqlx::PgPool;
 use tokio::net::TcpListener;
 
 use crate::{config, shutdown, wiring};
 
 pub async fn api() -> anyhow::Result<()> {
     let listener = bind(config::listen(config::DEFAULT_PORT)?).await?;
+    measure()?;
     let deps = wiring::api_deps().await?;
     tracing::info!(address = %listener.local_addr()?, "the API is ready");
     herald_api::serve(listener, deps, shutdown::requested())
@@ -21,6 +26,7 @@ pub async fn api() -> anyhow::Result<()> {
 
 pub async fn worker(queues: Vec<Queue>) -> anyhow::Result<()> {
     let settings = config::worker()?;
+    measure()?;
     let (pool, listening) = wiring::listening_pools().await?;
     let registry = herald_workflows::registry(wiring::tools(pool.clone()).await?);
     let client = Client::new(pool.clone(), BatchLimits::default());
@@ -40,11 +46,13 @@ pub async fn worker(queues: Vec<Queue>) -> anyhow::Result<()> {
 
 /// Starts what happens by the clock. Any number of beats may run.
 pub async fn beat() -> anyhow::Result<()> {
+    measure()?;
     let pool = wiring::pool().await?;
     // Before the first hour has come, and whether or not a worker plays it.
     if let Err(error) = herald_engine::make_partitions(&pool, DAYS_AHEAD).await {
         tracing::error!(%error, "could not make the partitions of the days ahead");
     }
+    tokio::spawn(measure_queues(pool.clone()));
     let beat = Beat::new(pool, herald_workflows::schedule::all())?;
     tracing::info!("the beat is ready");
     beat.run(shutdown::requested()).await;
@@ -56,6 +64,31 @@ pub async fn stub() -> anyhow::Result<()> {
     tracing::info!(address = %listener.local_addr()?, "the stub is ready");
     herald_stub::serve(listener, config::stub()?, shutdown::requested()).await;
     Ok(())
+}
+
+fn measure() -> anyhow::Result<()> {
+    herald_metrics::start(config::metrics()?)
+        .context("cannot serve what is measured; the settings HOST and METRICS_PORT say where")
+}
+
+/// How full the queues are, for whoever watches: the beat tells it for all processes.
+async fn measure_queues(pool: PgPool) {
+    let known = queues::ALL.map(|queue| queue.0);
+    loop {
+        match look::queues_and(&pool, &known).await {
+            Ok(queues) => queues.iter().for_each(measure_queue),
+            Err(error) => tracing::debug!(%error, "the queues could not be counted"),
+        }
+        tokio::time::sleep(Duration::from_secs(15)).await;
+    }
+}
+
+fn measure_queue(queue: &QueueView) {
+    // How many are blocked is not counted.
+    for state in STATES.into_iter().filter(|state| *state != "blocked") {
+        let count = queue.counts.iter().find(|count| count.state == state);
+        herald_metrics::queue_depth(&queue.name, state, count.map_or(0, |count| count.runs));
+    }
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -17,6 +17,7 @@ mod harness;
 mod health;
 mod limits;
 mod message_golden;
+mod metrics;
 mod operate;
 mod providers;
 mod receipts;

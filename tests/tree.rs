@@ -5,20 +5,28 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// Our crates, each with those of ours that it may depend on.
-const IMPORTS: [(&str, &[&str]); 7] = [
+const IMPORTS: [(&str, &[&str]); 8] = [
     ("src/message", &[]),
     ("src/engine", &[]),
+    ("src/metrics", &[]),
     ("src/providers", &["herald-message"]),
     ("src/store", &["herald-message"]),
     (
         "workflows",
-        &["herald-engine", "herald-message", "herald-providers", "herald-store"],
+        &[
+            "herald-engine",
+            "herald-message",
+            "herald-metrics",
+            "herald-providers",
+            "herald-store",
+        ],
     ),
     (
         "src/api",
         &[
             "herald-engine",
             "herald-message",
+            "herald-metrics",
             "herald-providers",
             "herald-store",
             "herald-workflows",
@@ -28,12 +36,14 @@ const IMPORTS: [(&str, &[&str]); 7] = [
 ];
 
 /// Outside crates that only some of ours may name.
-const ALONE: [(&str, &[&str]); 4] = [
+const ALONE: [(&str, &[&str]); 6] = [
     ("apalis", &["src/engine"]),
     ("poem", &["src/api"]),
     // The stub is the other end of the line: it posts receipts.
     ("reqwest", &["src/providers", "src/stub"]),
     ("aws-", &["src/providers"]),
+    ("metrics", &["src/metrics"]),
+    ("statsd", &["src/metrics"]),
 ];
 
 fn root() -> PathBuf {

@@ -3,13 +3,17 @@
 //! An answer always comes (a panic is a 500, a request that takes too long a 504), always as JSON in one of the two
 //! shapes of [`crate::error`], and always with the headers that GOV.UK Notify sends.
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant},
+};
 
 use futures::FutureExt;
 use poem::{
     Endpoint, Request, Response, Result,
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode},
 };
+use poem_openapi::OperationId;
 use rand::Rng;
 
 use crate::{
@@ -58,22 +62,34 @@ impl<E: Endpoint<Output = Response>> Endpoint for Edge<E> {
     type Output = Response;
 
     async fn call(&self, mut request: Request) -> Result<Response> {
+        let began = Instant::now();
+        let method = request.method().clone();
         let trace = trace_ids(request.headers_mut());
         let shape = Shape::of(request.uri().path());
         let unknown_type = is_unknown_notification_type(&request);
         let work = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        let mut operation = None;
         let mut response = match tokio::time::timeout(self.patience, work).await {
-            Ok(Ok(Ok(response))) => response,
+            Ok(Ok(Ok(response))) => {
+                operation = response.data().copied();
+                response
+            }
             Ok(Ok(Err(error))) if unknown_type && error.status() == StatusCode::METHOD_NOT_ALLOWED => {
                 error::not_found()
             }
-            Ok(Ok(Err(error))) => error::answer(error, shape),
+            Ok(Ok(Err(error))) => {
+                operation = error.data().copied();
+                error::answer(error, shape)
+            }
             Ok(Err(_panic)) => Error::Internal("it panicked".into()).to_response(shape),
             Err(_elapsed) => Error::TimedOut.to_response(shape),
         };
         let headers = response.headers_mut();
         headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         headers.extend(trace);
+        if let Some(OperationId(operation)) = operation {
+            herald_metrics::request_answered(method.as_str(), operation, response.status().as_u16(), began.elapsed());
+        }
         Ok(response)
     }
 }

@@ -234,9 +234,11 @@ pub fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_herald"))
 }
 
+/// A port on which nobody listens yet.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 fn free_address() -> String {
-    format!(
-        "http://{}",
-        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-    )
+    format!("http://127.0.0.1:{}", free_port())
 }

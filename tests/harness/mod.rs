@@ -16,6 +16,6 @@ pub use cluster::{Cluster, account, programs};
 pub use database::{Database, database};
 pub use eventually::{eventually, eventually_within};
 pub use gate::Gate;
-pub use herald::{Herald, Process, SEALING_KEYS, program};
+pub use herald::{Herald, Process, SEALING_KEYS, free_port, program};
 pub use proxy::LossyProxy;
 pub use redis::Redis;

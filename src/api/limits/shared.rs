@@ -181,6 +181,7 @@ impl Trouble {
     }
 
     fn note(&self, error: String) {
+        herald_metrics::redis_failed();
         let errors = self.errors.fetch_add(1, Ordering::Relaxed) + 1;
         let now = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,0 +1,79 @@
+//! What is measured arrives, under its names, with Prometheus and with statsd.
+
+use tokio::net::UdpSocket;
+
+use crate::harness::{Client, Herald, database, eventually, free_port, http};
+
+const NUMBER: &str = "07700900123";
+
+async fn page(port: u16) -> Option<String> {
+    let url = format!("http://127.0.0.1:{port}/metrics");
+    http().get(url).send().await.ok()?.text().await.ok()
+}
+
+#[tokio::test]
+async fn requests_are_measured_by_operation_and_status_and_name_nobody() {
+    let statsd = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (statsd_port, port) = (statsd.local_addr().unwrap().port().to_string(), free_port());
+    let herald = Herald::start_without_api(database().await).await;
+    let settings = [
+        ("METRICS_PORT", &*port.to_string()),
+        ("STATSD_ENABLED", "1"),
+        ("STATSD_HOST", "127.0.0.1"),
+        ("STATSD_PORT", &statsd_port),
+        ("STATSD_PREFIX", "test.api"),
+    ];
+    let _api = herald.api_with(&settings).await;
+    let client = Client::live(&herald);
+    for _ in 0..3 {
+        client.send_text(NUMBER).await;
+    }
+    let missing = http().get(format!("{}/v2/notifications/{}", herald.base_url, uuid::Uuid::nil()));
+    let missing = missing.bearer_auth(crate::harness::live_token()).send().await.unwrap();
+    assert_eq!(missing.status(), 404);
+
+    let fetched = page(port).await.unwrap();
+    for line in [
+        r#"http_server_requests_total{method="POST",path="sendSms",code="201"} 3"#,
+        r#"http_server_requests_total{method="GET",path="getNotification",code="404"} 1"#,
+        r#"http_request_duration_seconds_count{method="POST",path="sendSms",code="201"} 3"#,
+    ] {
+        assert!(
+            fetched.lines().any(|found| found == line),
+            "{line} is missing in\n{fetched}"
+        );
+    }
+    assert!(
+        !fetched.contains(NUMBER) && !fetched.contains(&uuid::Uuid::nil().to_string()),
+        "{fetched}"
+    );
+
+    let mut sent = String::new();
+    let wanted = ["test.api.POST.sendSms.201:3|c", "test.api.GET.getNotification.404:1|c"];
+    while !wanted.iter().all(|wanted| sent.lines().any(|line| line == *wanted)) {
+        let mut datagram = [0; 2_000];
+        let receiving = tokio::time::timeout(std::time::Duration::from_secs(20), statsd.recv(&mut datagram));
+        let length = receiving
+            .await
+            .unwrap_or_else(|_| panic!("statsd got only {sent}"))
+            .unwrap();
+        sent += &format!("{}\n", String::from_utf8_lossy(&datagram[..length]));
+    }
+    assert!(!sent.contains(NUMBER), "{sent}");
+}
+
+#[tokio::test]
+async fn the_beat_tells_how_full_each_queue_is() {
+    let port = free_port();
+    let herald = Herald::start_without_workers().await;
+    Client::live(&herald).send_text(NUMBER).await;
+    let _beat = herald.role_with(&["beat"], &[("METRICS_PORT", &port.to_string())]);
+    eventually("the text waits in its queue", || async {
+        let page = page(port).await?;
+        let is_told = |line: &str| page.lines().any(|found| found == line);
+        (is_told(r#"engine_runs{queue="send-sms",state="ready"} 1"#)
+            && is_told(r#"engine_runs{queue="send-email",state="ready"} 0"#))
+        .then_some(())
+    })
+    .await;
+}
