@@ -89,17 +89,25 @@ impl Database {
             .await
     }
 
-    pub async fn until_delivered(&self, messages: usize) -> anyhow::Result<()> {
+    /// The texts that were sent, with who took them.
+    pub async fn sent(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let sql = "select id::text, sent_by from notifications where notification_status = 'sending'";
+        let rows = self.0.query(sql, &[]).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
+    /// Waits until so many messages are in this status.
+    pub async fn until(&self, status: &str, messages: usize) -> anyhow::Result<()> {
         let messages = i64::try_from(messages)?;
-        let mut delivered = 0;
+        let mut found = 0;
         for _ in 0..3000 {
-            let sql = "select count(*) from notifications where notification_status = 'delivered'";
-            delivered = self.0.query_one(sql, &[]).await?.get(0);
-            if delivered == messages {
+            let sql = "select count(*) from notifications where notification_status = $1";
+            found = self.0.query_one(sql, &[&status]).await?.get(0);
+            if found == messages {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        bail!("only {delivered} of {messages} texts were delivered")
+        bail!("only {found} of {messages} texts became {status}")
     }
 }

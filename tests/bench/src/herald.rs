@@ -14,7 +14,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::database::Database;
+use crate::{database::Database, load};
 
 pub const SERVICE: &str = "c1f0a1f6-6a57-4a4a-9d0e-6f3d9c1d7a11";
 pub const SECRET: &str = "7b0c6a0e-52f4-4c3b-9f60-1f6f0b8a2c41";
@@ -54,14 +54,23 @@ impl Herald {
         Ok(herald)
     }
 
-    pub async fn start_workers(&self) -> anyhow::Result<Vec<Child>> {
-        let stub = self.role(&["stub"]).env("PORT", self.stub_port.to_string()).spawn()?;
+    /// Receipts come after so many milliseconds, such as `100-300`.
+    pub async fn start_workers(&self, receipt_delay: &str) -> anyhow::Result<Vec<Child>> {
+        let mut stub = self.role(&["stub"]);
+        stub.env("PORT", self.stub_port.to_string())
+            .env("STUB_RECEIPT_DELAY_MS", receipt_delay);
+        let stub = stub.spawn()?;
         until_open(self.stub_port).await?;
         let sending = self
             .role(&["worker", "--queues", "send-sms,send-email,research"])
             .spawn()?;
         let receipts = self.role(&["worker", "--queues", "retry,receipts"]).spawn()?;
         Ok(vec![stub, sending, receipts])
+    }
+
+    /// Makes a provider fail as the stub's faults say; none: it works again.
+    pub async fn set_faults(&self, provider: &str, faults: &serde_json::Value) -> anyhow::Result<()> {
+        load::put(self.stub_port, &format!("/faults/{provider}"), faults).await
     }
 
     fn role(&self, arguments: &[&str]) -> Command {
@@ -72,7 +81,6 @@ impl Herald {
             .env("DATABASE_URL", &self.url)
             .env("HERALD_SEALING_KEYS", SEALING_KEYS)
             .env("HERALD_API_URL", &api)
-            .env("STUB_RECEIPT_DELAY_MS", "100-300")
             .env("FIRETEXT_URL", format!("{stub}/firetext"))
             .env("FIRETEXT_API_KEY", "bench")
             .env("FIRETEXT_RECEIPT_URL", format!("{api}/notifications/sms/firetext"))

@@ -1,10 +1,7 @@
 //! Closed-loop load: each connection sends its next request when the last one is answered.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -19,6 +16,8 @@ use tokio::{net::TcpStream, task::JoinSet};
 
 use crate::herald::{EMAIL_TEMPLATE, Herald, SECRET, SERVICE, TEMPLATE};
 
+const JSON: &str = "application/json";
+
 /// A request that is made over and over.
 #[derive(Clone)]
 pub struct Ask {
@@ -26,6 +25,7 @@ pub struct Ask {
     pub name: &'static str,
     method: Method,
     path: String,
+    content_type: &'static str,
     body: Bytes,
     expected: StatusCode,
 }
@@ -50,11 +50,31 @@ impl Ask {
         Self::get("GET list page", "/v2/notifications".to_owned())
     }
 
+    /// The provider's word that a text has arrived.
+    pub fn receipt(id: &str, sent_by: &str) -> Self {
+        if sent_by == "mmg" {
+            let body = json!({"CID": id, "MSISDN": "447700900123", "status": "3", "substatus": "5"});
+            return Self {
+                expected: StatusCode::OK,
+                ..Self::post("receipt", "/notifications/sms/mmg", &body)
+            };
+        }
+        Self {
+            name: "receipt",
+            method: Method::POST,
+            path: "/notifications/sms/firetext".to_owned(),
+            content_type: "application/x-www-form-urlencoded",
+            body: format!("mobile=447700900123&status=0&time=2026-11-21+09:30:00&reference={id}").into(),
+            expected: StatusCode::OK,
+        }
+    }
+
     fn post(name: &'static str, path: &str, body: &Value) -> Self {
         Self {
             name,
             method: Method::POST,
             path: path.to_owned(),
+            content_type: JSON,
             body: body.to_string().into(),
             expected: StatusCode::CREATED,
         }
@@ -65,6 +85,7 @@ impl Ask {
             name,
             method: Method::GET,
             path,
+            content_type: JSON,
             body: Bytes::new(),
             expected: StatusCode::OK,
         }
@@ -98,30 +119,52 @@ impl Load {
 
 pub async fn for_a_while(herald: &Herald, ask: &Ask, connections: usize, length: Duration) -> anyhow::Result<Load> {
     let until = Instant::now() + length;
-    run(herald, ask, connections, move || Instant::now() < until).await
-}
-
-pub async fn so_many(herald: &Herald, ask: &Ask, connections: usize, requests: usize) -> anyhow::Result<Load> {
-    let left = AtomicUsize::new(requests);
-    run(herald, ask, connections, move || {
-        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
-            .is_ok()
+    let ask = ask.clone();
+    run(herald, connections, None, move || {
+        (Instant::now() < until).then(|| ask.clone())
     })
     .await
 }
 
+pub async fn so_many(herald: &Herald, ask: &Ask, connections: usize, requests: usize) -> anyhow::Result<Load> {
+    each(herald, vec![ask.clone(); requests], connections).await
+}
+
+/// Each of these once.
+pub async fn each(herald: &Herald, asks: Vec<Ask>, connections: usize) -> anyhow::Result<Load> {
+    let asks = Mutex::new(asks);
+    run(herald, connections, None, move || next(&asks)).await
+}
+
+/// Each of these once, at a steady rate, if the program keeps up with it.
+pub async fn paced(herald: &Herald, asks: Vec<Ask>, connections: usize, per_second: f64) -> anyhow::Result<Load> {
+    let asks = Mutex::new(asks);
+    let pause = Duration::from_secs_f64(connections as f64 / per_second);
+    run(herald, connections, Some(pause), move || next(&asks)).await
+}
+
+fn next(asks: &Mutex<Vec<Ask>>) -> Option<Ask> {
+    asks.lock().unwrap_or_else(PoisonError::into_inner).pop()
+}
+
+/// `pause`: between the beginnings of a connection's requests.
 async fn run(
     herald: &Herald,
-    ask: &Ask,
     connections: usize,
-    more: impl Fn() -> bool + Send + Sync + 'static,
+    pause: Option<Duration>,
+    next: impl Fn() -> Option<Ask> + Send + Sync + 'static,
 ) -> anyhow::Result<Load> {
-    let more = Arc::new(more);
+    let next = Arc::new(next);
     let began = Instant::now();
     let mut running = JoinSet::new();
-    for _ in 0..connections {
-        let (more, ask, port) = (more.clone(), ask.clone(), herald.port);
-        running.spawn(async move { send_while(port, &ask, &*more).await });
+    for place in 0..connections {
+        let (next, port) = (next.clone(), herald.port);
+        running.spawn(async move {
+            if let Some(pause) = pause {
+                tokio::time::sleep(pause * u32::try_from(place)? / u32::try_from(connections)?).await;
+            }
+            send_while(port, pause, &*next).await
+        });
     }
     let mut latencies = Vec::new();
     while let Some(connection) = running.join_next().await {
@@ -146,16 +189,24 @@ async fn connect(port: u16) -> anyhow::Result<SendRequest<Full<Bytes>>> {
     Ok(sender)
 }
 
-async fn send_while(port: u16, ask: &Ask, more: &(dyn Fn() -> bool + Send + Sync)) -> anyhow::Result<Vec<f64>> {
+async fn send_while(
+    port: u16,
+    pause: Option<Duration>,
+    next: &(dyn Fn() -> Option<Ask> + Send + Sync),
+) -> anyhow::Result<Vec<f64>> {
+    let mut turns = pause.map(tokio::time::interval);
     let mut sender = connect(port).await?;
     let (mut token, mut signed) = (token()?, Instant::now());
     let mut latencies = Vec::new();
-    while more() {
+    while let Some(ask) = next() {
+        if let Some(turns) = &mut turns {
+            turns.tick().await;
+        }
         if signed.elapsed() > Duration::from_secs(10) {
             (token, signed) = (self::token()?, Instant::now());
         }
         let began = Instant::now();
-        send(&mut sender, &token, ask).await?;
+        send(&mut sender, &token, &ask).await?;
         latencies.push(began.elapsed().as_secs_f64() * 1000.0);
     }
     Ok(latencies)
@@ -167,7 +218,7 @@ async fn send(sender: &mut SendRequest<Full<Bytes>>, token: &str, ask: &Ask) -> 
         .uri(&ask.path)
         .header("host", "127.0.0.1")
         .header("authorization", token)
-        .header("content-type", "application/json")
+        .header("content-type", ask.content_type)
         .body(Full::new(ask.body.clone()))?;
     sender.ready().await?;
     let answer = sender.send_request(request).await?;
@@ -180,6 +231,20 @@ async fn send(sender: &mut SendRequest<Full<Bytes>>, token: &str, ask: &Ask) -> 
         String::from_utf8_lossy(&answer)
     );
     Ok(answer)
+}
+
+/// A JSON document, put to somebody on this machine.
+pub async fn put(port: u16, path: &str, body: &Value) -> anyhow::Result<()> {
+    let ask = Ask {
+        name: "put",
+        method: Method::PUT,
+        path: path.to_owned(),
+        content_type: JSON,
+        body: body.to_string().into(),
+        expected: StatusCode::OK,
+    };
+    send(&mut connect(port).await?, "", &ask).await?;
+    Ok(())
 }
 
 fn token() -> anyhow::Result<String> {

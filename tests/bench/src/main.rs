@@ -1,11 +1,13 @@
 //! `herald-bench program` (what `make bench` runs) measures the built program from outside, all of it or the lines that
-//! are named (`"POST sms"`, `"GET by id"`, …, `delivered`); `herald-bench peers` runs
+//! are named (`"POST sms"`, `"GET by id"`, …, `delivered`, `receipts`, `flood`,
+//! `switch`); `herald-bench peers` runs
 //! Herald's engine and other engines on the same Postgres. `herald-bench peer …` is one engine's process of the latter.
 
 mod contest;
 mod database;
 mod herald;
 mod load;
+mod outside;
 mod peers;
 mod program;
 

@@ -9,7 +9,7 @@ use crate::{
     database::Counters,
     herald::{self, Herald},
     load::{self, Ask},
-    machine,
+    machine, outside,
 };
 
 const TEXTS: usize = 20_000;
@@ -23,6 +23,15 @@ pub async fn run(names: &[String]) -> anyhow::Result<()> {
     answer(&herald, names).await?;
     if is_wanted(names, "delivered") {
         deliver(&herald).await?;
+    }
+    if is_wanted(names, "receipts") {
+        outside::receipts(&herald).await?;
+    }
+    if is_wanted(names, "flood") {
+        outside::flood(&herald).await?;
+    }
+    if is_wanted(names, "switch") {
+        outside::switch(&herald).await?;
     }
     Ok(())
 }
@@ -80,7 +89,7 @@ async fn answer(herald: &Herald, names: &[String]) -> anyhow::Result<()> {
 /// Everything at work: from the first request until the last text is delivered.
 async fn deliver(herald: &Herald) -> anyhow::Result<()> {
     herald.database.forget_messages().await?;
-    let _workers = herald.start_workers().await?;
+    let _workers = herald.start_workers("100-300").await?;
     println!("\n{TEXTS} texts accepted over 64 connections, sent, and delivered by receipt");
     println!(
         "{:>12} {:>12} {:>14} {:>14} {:>14} {:>16}",
@@ -93,7 +102,7 @@ async fn deliver(herald: &Herald) -> anyhow::Result<()> {
         let cpu = herald::cpu_seconds();
         let began = Instant::now();
         let run = load::so_many(herald, &Ask::send_text(), 64, TEXTS).await?;
-        herald.database.until_delivered(TEXTS).await?;
+        herald.database.until("delivered", TEXTS).await?;
         let seconds = began.elapsed().as_secs_f64();
         let cpu = herald::cpu_seconds() - cpu;
         let Counters { commits, wal, .. } = (herald.database.counters().await? - before).per(TEXTS);
