@@ -38,7 +38,7 @@ enum Role {
     Api,
     /// Play the runs of some queues.
     Worker {
-        /// Queues to work on, or `all`: send-sms, send-email, research, retry, receipts, periodic.
+        /// Queues to work on, or `all`: send-sms, send-email, research, retry, retry-email, receipts, periodic.
         #[arg(long, value_delimiter = ',', required = true)]
         queues: Vec<String>,
     },

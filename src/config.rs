@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use herald_providers::{ReceiptUrl, Secret, Timeouts, documents, firetext, mmg, ses};
+use herald_providers::{ReceiptUrl, Secret, Timeouts, documents, firetext, mmg, ses, sns};
 use herald_store::sealed::{Key, NotifySigner, NotifyTokenKey, Sealer};
 
 use crate::build_info;
@@ -46,6 +46,24 @@ impl Setting {
             Ok(value) if fits(&value) => Ok(value),
             _ => bail!("the setting {} is malformed: it must be {allowed}", self.name),
         }
+    }
+
+    /// Things with commas between them; none where nothing is set.
+    fn list(self) -> Vec<String> {
+        let value = self.value.unwrap_or_default();
+        let items = value.split(',').map(|item| item.trim().to_owned());
+        items.filter(|item| !item.is_empty()).collect()
+    }
+
+    /// A JSON list of texts, as Notify has its lists of secrets; none where nothing is set.
+    fn json_list(self) -> anyhow::Result<Vec<String>> {
+        let Some(value) = self.value else { return Ok(Vec::new()) };
+        serde_json::from_str(&value).map_err(|_| {
+            anyhow!(
+                r#"the setting {} is malformed: it must be a JSON list of texts, such as ["the current one", "the next one"]"#,
+                self.name
+            )
+        })
     }
 
     fn seconds(self, default: u64) -> anyhow::Result<Duration> {
@@ -171,11 +189,26 @@ pub fn api() -> anyhow::Result<herald_api::Settings> {
             mmg: credentials("MMG_RECEIPT_CREDENTIALS")?,
             ses: credentials("SES_RECEIPT_CREDENTIALS")?,
         },
+        inbound: herald_api::InboundCredentials {
+            mmg_names: setting("MMG_INBOUND_SMS_USERNAME").json_list()?,
+            mmg_passwords: setting("MMG_INBOUND_SMS_AUTH").json_list()?,
+            firetext_passwords: setting("FIRETEXT_INBOUND_SMS_AUTH").json_list()?,
+        },
         admin_keys: herald_api::AdminKeys::new(&admin_secrets()?),
         page_size: setting("API_PAGE_SIZE")
             .parsed(default.page_size, "a number from 1 to 1000", |n| (1..=1000).contains(n))?,
         build: build_info::of_this_program(),
         ..default
+    })
+}
+
+/// Which messages of SNS are believed: without topics, none.
+pub fn sns() -> anyhow::Result<sns::Settings> {
+    Ok(sns::Settings {
+        topics: setting("SES_SNS_TOPIC_ARNS").list(),
+        verify: setting("SES_SNS_VERIFY").parsed(true, "true or false", |_| true)?,
+        hosts: setting("SES_SNS_CERTIFICATE_HOSTS").list(),
+        timeouts: Timeouts::default(),
     })
 }
 

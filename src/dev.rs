@@ -184,6 +184,11 @@ fn roles(port: u16, stub_port: u16, database_url: &str, sealing_keys: &str) -> V
                 ("DOCUMENT_DOWNLOAD_HOST", documents_url.clone()),
                 ("DOCUMENT_DOWNLOAD_API_HOST", documents_url),
                 ("DOCUMENT_DOWNLOAD_API_KEY", "development".to_owned()),
+                ("SES_SNS_TOPIC_ARNS", herald_stub::sns::TOPIC.to_owned()),
+                ("SES_SNS_CERTIFICATE_HOSTS", format!("127.0.0.1:{stub_port}")),
+                ("MMG_INBOUND_SMS_USERNAME", r#"["development"]"#.to_owned()),
+                ("MMG_INBOUND_SMS_AUTH", r#"["development"]"#.to_owned()),
+                ("FIRETEXT_INBOUND_SMS_AUTH", r#"["development"]"#.to_owned()),
                 ("INTERNAL_CLIENT_API_KEYS", admin_keys()),
             ],
         ),
@@ -191,7 +196,10 @@ fn roles(port: u16, stub_port: u16, database_url: &str, sealing_keys: &str) -> V
             &["worker", "--queues", "send-sms,send-email,research"],
             providers.to_vec(),
         ),
-        role(&["worker", "--queues", "retry,receipts,periodic"], providers.to_vec()),
+        role(
+            &["worker", "--queues", "retry,retry-email,receipts,periodic"],
+            providers.to_vec(),
+        ),
         role(&["beat"], vec![]),
     ]
 }

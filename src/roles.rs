@@ -7,7 +7,10 @@ use herald_engine::{
     BatchLimits, Beat, Client, Queue, Worker,
     look::{self, QueueView, STATES},
 };
-use herald_workflows::{keep_house::DAYS_AHEAD, queues};
+use herald_workflows::{
+    keep_house::DAYS_AHEAD,
+    queues::{self, RECEIPTS, RETRY_EMAIL, SEND_EMAIL},
+};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 
@@ -28,7 +31,15 @@ pub async fn worker(queues: Vec<Queue>) -> anyhow::Result<()> {
     let settings = config::worker()?;
     measure()?;
     let (pool, listening) = wiring::listening_pools().await?;
-    let registry = herald_workflows::registry(wiring::tools(pool.clone()).await?);
+    let tools = wiring::tools(pool.clone()).await?;
+    // Emails of which nobody knew whether they were sent are sent again from where their receipts were waited for.
+    if [SEND_EMAIL, RETRY_EMAIL, RECEIPTS]
+        .iter()
+        .any(|queue| queues.contains(queue))
+    {
+        tokio::spawn(tools.keep_pace_of_emails());
+    }
+    let registry = herald_workflows::registry(tools);
     let client = Client::new(pool.clone(), BatchLimits::default());
     let names: Vec<&str> = queues.iter().map(|queue| queue.0).collect();
     tracing::info!(queues = names.join(","), "the worker is ready");

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use herald_engine::{BatchLimits, Client};
-use herald_providers::{SmsClient, documents, firetext, mmg, ses};
+use herald_providers::{SmsClient, documents, firetext, mmg, ses, sns};
 use herald_workflows::{Tools, keep_house::DAYS_AHEAD, retry, tools};
 use sqlx::{
     Connection, PgPool,
@@ -84,15 +84,22 @@ pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
 }
 
 pub async fn api_deps() -> anyhow::Result<herald_api::Deps> {
+    let (settings, sns) = (config::api()?, config::sns()?);
     let documents = config::documents()?.map(documents::Client::new).transpose()?;
     let (pool, listening) = listening_pools().await?;
+    if !sns.verify {
+        tracing::warn!("anybody may post receipts of emails: SES_SNS_VERIFY is off");
+    } else if sns.topics.is_empty() {
+        tracing::warn!("receipts of emails are turned away: SES_SNS_TOPIC_ARNS is not set");
+    }
     Ok(herald_api::Deps {
         engine: Client::new(pool.clone(), BatchLimits::default()),
         pool,
         listening,
         sealer: Arc::new(config::sealer()?),
         documents,
-        settings: config::api()?,
+        sns: sns::Client::new(sns),
+        settings,
     })
 }
 

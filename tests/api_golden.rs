@@ -12,7 +12,7 @@ use sha2::{Sha256, Sha384, Sha512};
 
 use crate::harness::Herald;
 
-const GROUPS: [&str; 25] = [
+const GROUPS: [&str; 26] = [
     "auth",
     "headers",
     "sms-validation",
@@ -38,6 +38,7 @@ const GROUPS: [&str; 25] = [
     "unsubscribe",
     "body-letter",
     "letter",
+    "inbound-receive",
 ];
 
 const NO_LETTERS: &str = "Herald sends no letters yet";

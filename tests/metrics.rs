@@ -1,5 +1,6 @@
 //! What is measured arrives, under its names, with Prometheus and with statsd.
 
+use serde_json::json;
 use tokio::net::UdpSocket;
 
 use crate::harness::{Client, Herald, database, eventually, free_port, http};
@@ -31,6 +32,14 @@ async fn requests_are_measured_by_operation_and_status_and_name_nobody() {
     let missing = http().get(format!("{}/v2/notifications/{}", herald.base_url, uuid::Uuid::nil()));
     let missing = missing.bearer_auth(crate::harness::live_token()).send().await.unwrap();
     assert_eq!(missing.status(), 404);
+    let text = json!({"Number": NUMBER, "MSISDN": "447411000201", "Message": "Hi", "ID": "1", "DateRecieved": ""});
+    let received = http().post(format!("{}/notifications/sms/receive/mmg", herald.base_url));
+    let received = received
+        .basic_auth("username", Some("testkey"))
+        .json(&text)
+        .send()
+        .await;
+    assert_eq!(received.unwrap().status(), 200, "it is nobody's number");
 
     let fetched = page(port).await.unwrap();
     for line in [
@@ -49,7 +58,11 @@ async fn requests_are_measured_by_operation_and_status_and_name_nobody() {
     );
 
     let mut sent = String::new();
-    let wanted = ["test.api.POST.sendSms.201:3|c", "test.api.GET.getNotification.404:1|c"];
+    let wanted = [
+        "test.api.POST.sendSms.201:3|c",
+        "test.api.GET.getNotification.404:1|c",
+        "test.api.inbound.mmg.failed:1|c",
+    ];
     while !wanted.iter().all(|wanted| sent.lines().any(|line| line == *wanted)) {
         let mut datagram = [0; 2_000];
         let receiving = tokio::time::timeout(std::time::Duration::from_secs(20), statsd.recv(&mut datagram));

@@ -408,6 +408,9 @@ async fn a_provider_that_is_too_busy_throttles() {
 #[tokio::test]
 async fn ses_errors_are_told_apart_without_repeating_addresses() {
     let throttled = Outcome::Throttled { after: None };
+    let much_later = Outcome::Throttled {
+        after: Some(Duration::from_secs(900)),
+    };
     for (status, code, message, expected) in [
         (
             400,
@@ -416,7 +419,7 @@ async fn ses_errors_are_told_apart_without_repeating_addresses() {
             Outcome::Never,
         ),
         (400, "Throttling", "Maximum sending rate exceeded.", throttled),
-        (454, "Throttling", "Daily message quota exceeded.", Outcome::Refused),
+        (454, "Throttling", "Daily message quota exceeded.", much_later),
         (
             400,
             "MessageRejected",
@@ -444,4 +447,25 @@ async fn an_endless_answer_is_cut_off() {
         let error = outcome(provider, Answer::text(200, &body)).await.unwrap_err();
         assert_eq!((error.outcome, error.status), (Outcome::Unknown, Some(200)));
     }
+}
+
+#[tokio::test]
+async fn the_pace_of_ses_is_learnt_from_ses() {
+    let told = |rate: &str| {
+        Answer::text(
+            200,
+            &format!(
+                "<GetSendQuotaResponse xmlns=\"http://ses.amazonaws.com/doc/2010-12-01/\"><GetSendQuotaResult>\
+                 <Max24HourSend>50000.0</Max24HourSend><MaxSendRate>{rate}</MaxSendRate>\
+                 <SentLast24Hours>0.0</SentLast24Hours></GetSendQuotaResult></GetSendQuotaResponse>"
+            ),
+        )
+    };
+    let server = Server::start(told("14.0")).await;
+    let client = ses_client(server.address).await;
+    assert_eq!(client.learn_pace().await.unwrap(), 14.0);
+    assert_eq!(server.requests()[0].form()[0], ("Action".into(), "GetSendQuota".into()));
+    let denied = Server::start(Answer::text(403, &xml_error("AccessDenied", "jo@example.com may not"))).await;
+    let error = ses_client(denied.address).await.learn_pace().await.unwrap_err();
+    assert_eq!(error.reason, "Request refused: AccessDenied");
 }

@@ -1,6 +1,7 @@
 //! golden/receipts.json against the pure rules: callback → receipt → status. Routes and rows are tested elsewhere.
 
 use herald_message::receipt::ses::{self, Notice};
+use herald_message::receipt::sns::Envelope;
 use herald_message::receipt::{CallbackError, Receipt, SmsCallback, decide, firetext, mmg};
 use herald_message::status::Status;
 use serde_json::{Value, json};
@@ -111,7 +112,8 @@ fn sms_step(provider: &str, step: &Value, notification: &mut Notification) -> Re
 }
 
 fn email_step(step: &Value, notification: &mut Notification) -> Result<(), String> {
-    match ses::parse(sns_body(&step["callback"]).as_bytes()) {
+    let envelope = Envelope::parse(sns_body(&step["callback"]).as_bytes());
+    match envelope.and_then(|envelope| ses::read(&envelope)) {
         Ok(Notice::Receipt { reference, receipt, .. }) if reference == REFERENCE => {
             apply(notification, &receipt);
         }
@@ -123,9 +125,6 @@ fn email_step(step: &Value, notification: &mut Notification) -> Result<(), Strin
             }));
         }
         Ok(Notice::Receipt { .. } | Notice::Complaint(_)) => {}
-        Ok(Notice::SubscriptionConfirmation { .. }) => {
-            return Err("no subscription was recorded".into());
-        }
         Err(CallbackError::Unreadable(..) | CallbackError::Missing(_)) => {
             expect("task", &step["task"], &json!("retry"))?;
         }

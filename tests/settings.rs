@@ -25,7 +25,9 @@ fn refused(role: &[&str], settings: &[(&str, &str)]) -> String {
 fn a_wrong_setting_is_named_in_one_line() {
     const KEYS: (&str, &str) = ("HERALD_SEALING_KEYS", "k:ZGV2ZWxvcG1lbnQtb25seS1ub3QtYS1zZWNyZXQtISE=");
     const DATABASE: (&str, &str) = ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none");
-    let cases: [Case; 11] = [
+    // An address that no other test listens on.
+    const HOST: (&str, &str) = ("HOST", "127.0.0.77");
+    let cases: [Case; 13] = [
         (&["migrate"], &[], "DATABASE_URL", "a URL such as"),
         (
             &["migrate"],
@@ -69,6 +71,18 @@ fn a_wrong_setting_is_named_in_one_line() {
             &[KEYS, DATABASE, ("WORKER_LEASE_SECONDS", "-1")],
             "WORKER_LEASE_SECONDS",
             "seconds",
+        ),
+        (
+            &["api"],
+            &[HOST, ("SES_SNS_VERIFY", "perhaps")],
+            "SES_SNS_VERIFY",
+            "true or false",
+        ),
+        (
+            &["api"],
+            &[HOST, ("MMG_INBOUND_SMS_AUTH", "secret")],
+            "MMG_INBOUND_SMS_AUTH",
+            "a JSON list",
         ),
         (
             &["token", "--admin"],

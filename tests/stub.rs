@@ -7,6 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use herald_message::receipt::ses::Notice;
+use herald_message::receipt::sns::Envelope;
 use herald_message::receipt::{self, Receipt};
 use herald_message::status::Status;
 use herald_providers::{Accepted, Email, Outcome, SendError, SmsClient, Text, Timeouts, firetext, mmg, ses};
@@ -78,9 +79,9 @@ impl World {
         tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap();
         let read = |body: &[u8]| match receipt::mmg::parse(body).or_else(|_| receipt::firetext::parse(body)) {
             Ok(callback) => Some(callback.receipt),
-            Err(_) => match receipt::ses::parse(body).unwrap() {
+            Err(_) => match notice(body) {
                 Notice::Receipt { receipt, .. } => Some(receipt),
-                _ => None,
+                Notice::Complaint(_) => None,
             },
         };
         let requests = self.receiver.requests();
@@ -91,6 +92,10 @@ impl World {
         let receipts = self.receipts(count).await;
         receipts.into_iter().map(|receipt| receipt.status).collect()
     }
+}
+
+fn notice(body: &[u8]) -> Notice {
+    receipt::ses::read(&Envelope::parse(body).unwrap()).unwrap()
 }
 
 fn sms_clients(base: &str) -> [SmsClient; 2] {
@@ -262,7 +267,9 @@ async fn ses_faults_are_told_in_its_own_words() {
         (json!({"status": 400}), throttled),
         (
             json!({"status": 400, "code": "Throttling", "message": "Daily message quota exceeded."}),
-            Outcome::Refused,
+            Outcome::Throttled {
+                after: Some(Duration::from_secs(900)),
+            },
         ),
         (json!({"status": 400, "code": "InvalidParameterValue"}), Outcome::Never),
         (json!({"status": 503}), Outcome::Refused),
@@ -338,7 +345,7 @@ async fn a_receipt_can_be_missing_or_too_early() {
     let second = world.ses.send(&email("jo@example.com")).await.unwrap();
     let requests = world.receiver.requests();
     assert_eq!(requests.len(), 1);
-    match receipt::ses::parse(&requests[0].body).unwrap() {
+    match notice(&requests[0].body) {
         Notice::Receipt { reference, .. } => assert_eq!(Some(reference), second.reference),
         other => panic!("{other:?}"),
     }

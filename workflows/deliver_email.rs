@@ -1,6 +1,6 @@
 //! Sends one email and follows it until it is delivered, it has failed, or three days have passed.
 
-use herald_engine::{Failure, Queue, Run, Workflow};
+use herald_engine::{Failure, Queue, RetryPolicy, Run, Workflow};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -17,8 +17,12 @@ impl Workflow for DeliverEmail {
     const QUEUE: Queue = queues::SEND_EMAIL;
 
     async fn run(self, run: &mut Run, tools: &Tools) -> Result<(), Failure> {
+        let policy = RetryPolicy {
+            queue: queues::RETRY_EMAIL,
+            ..tools.sending.clone()
+        };
         let sent = run
-            .attempt("send", &tools.sending, |past| tools.send_email(self.id, past))
+            .attempt("send", &policy, |past| tools.send_email(self.id, past))
             .await;
         follow(run, self.id, sent).await
     }

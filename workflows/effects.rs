@@ -3,7 +3,11 @@
 use herald_engine::{Effect, EffectError, EffectResult, Transient};
 
 use herald_message::{receipt::Receipt, status::Status};
-use herald_store::notifications::{self, NewNotification, Sent, Settlement};
+use herald_store::{
+    complaints::{self, NewComplaint},
+    notifications::{self, NewNotification, Sent, Settlement},
+    received::{self, NewReceivedText},
+};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -49,6 +53,28 @@ impl Effect for Settle {
         for settled in notifications::settle(conn, &settlements).await.map_err(told)? {
             tracing::debug!(notification = %settled.id, status = %settled.status, "settled");
         }
+        Ok(())
+    }
+}
+
+/// A recipient has complained. A complaint that was told before is left as it is.
+pub struct KeepComplaint(pub NewComplaint);
+
+impl Effect for KeepComplaint {
+    async fn apply(batch: &[&Self], conn: &mut PgConnection) -> EffectResult {
+        let complaints: Vec<NewComplaint> = batch.iter().map(|keep| keep.0.clone()).collect();
+        complaints::insert(conn, &complaints).await.map_err(told)?;
+        Ok(())
+    }
+}
+
+/// Somebody has sent a text to a service. One that the provider repeats is left as it is.
+pub struct KeepReceivedText(pub NewReceivedText);
+
+impl Effect for KeepReceivedText {
+    async fn apply(batch: &[&Self], conn: &mut PgConnection) -> EffectResult {
+        let texts: Vec<&NewReceivedText> = batch.iter().map(|keep| &keep.0).collect();
+        received::insert(conn, &texts).await.map_err(told)?;
         Ok(())
     }
 }

@@ -6,9 +6,10 @@
 //! | [`deliver_email`] | sends one email and follows it until it is settled |
 //! | [`settle_receipt`] | applies a receipt that no delivery waits for |
 //! | [`find_email`] | finds the email that a receipt of SES is about |
+//! | [`record_complaint`] | records that a recipient complained about an email |
 //! | [`keep_house`] | prepares the engine's tables for the days ahead |
 //!
-//! [`accept`] and [`receipts`] are the ways in, [`schedule`] is what happens by the clock; [`effects`] what stories change in our tables; [`tools`] the outside
+//! [`accept`], [`receipts`] and [`received`] are the ways in, [`schedule`] is what happens by the clock; [`effects`] what stories change in our tables; [`tools`] the outside
 //! world as stories see it.
 
 pub mod accept;
@@ -20,6 +21,8 @@ mod follow;
 pub mod keep_house;
 pub mod queues;
 pub mod receipts;
+pub mod received;
+pub mod record_complaint;
 mod research;
 pub mod retry;
 pub mod schedule;
@@ -37,5 +40,6 @@ pub fn registry(tools: Tools) -> Registry<Tools> {
         .add::<deliver_email::DeliverEmail>()
         .add::<settle_receipt::SettleReceipt>()
         .add::<find_email::FindEmail>()
+        .add::<record_complaint::RecordComplaint>()
         .add::<keep_house::KeepHouse>()
 }

@@ -6,15 +6,17 @@ pub const SEND_SMS: Queue = Queue("send-sms");
 pub const SEND_EMAIL: Queue = Queue("send-email");
 /// Messages of test keys, which no provider sees.
 pub const RESEARCH: Queue = Queue("research");
-/// Sends that are to be attempted again.
+/// Texts that are to be attempted again.
 pub const RETRY: Queue = Queue("retry");
+/// Emails that are. After an outage of SES they come at the pace that SES allows, and no text waits for that.
+pub const RETRY_EMAIL: Queue = Queue("retry-email");
 /// Everything that a receipt sets going: a flood of them cannot delay sending.
 pub const RECEIPTS: Queue = Queue("receipts");
 
 /// What the schedules start.
 pub const PERIODIC: Queue = Queue("periodic");
 
-pub const ALL: [Queue; 6] = [SEND_SMS, SEND_EMAIL, RESEARCH, RETRY, RECEIPTS, PERIODIC];
+pub const ALL: [Queue; 7] = [SEND_SMS, SEND_EMAIL, RESEARCH, RETRY, RETRY_EMAIL, RECEIPTS, PERIODIC];
 
 /// The queue of that name.
 pub fn named(name: &str) -> Option<Queue> {

@@ -2,11 +2,11 @@
 //! decided by the delivery that waits for them, or, where none does, by a run of their own.
 
 use herald_engine::{Client, Error, NewRun, NewSignal, Queue, Signal, Submission};
-use herald_message::receipt::Receipt;
+use herald_message::receipt::{Receipt, ses::Complaint};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{find_email::FindEmail, queues, settle_receipt::SettleReceipt};
+use crate::{find_email::FindEmail, queues, record_complaint::RecordComplaint, settle_receipt::SettleReceipt};
 
 /// A receipt on its way to the delivery that waits for it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -45,6 +45,21 @@ pub async fn email(
         receipt,
     })?
     .once(key);
+    engine.submit(Submission::new().start(run)).await.map(drop)
+}
+
+/// Accepts a complaint about an email. `message_id` is that of the SNS message, which tells repetitions of a complaint
+/// without a feedback id.
+///
+/// # Errors
+/// As [`Client::submit`].
+pub async fn complaint(engine: &Client, complaint: Complaint, message_id: Option<Uuid>) -> Result<(), Error> {
+    let report = complaint.feedback_id.clone();
+    let report = report
+        .or_else(|| message_id.map(|id| id.to_string()))
+        .unwrap_or_default();
+    let key = format!("{} {report}", complaint.reference);
+    let run = NewRun::of(&RecordComplaint { complaint })?.once(key);
     engine.submit(Submission::new().start(run)).await.map(drop)
 }
 

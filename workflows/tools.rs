@@ -3,20 +3,22 @@
 mod choice;
 mod reading;
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use herald_engine::{AttemptError, PastAttempt, Prepared, RetryPolicy};
 use herald_message::{
     email::{self, Branding, EmailTemplate},
     personalisation::Personalisation,
-    receipt::{Provider, Receipt},
+    receipt::{Provider, Receipt, ses::Complaint},
     sms::{self, SmsTemplate},
     status::Status,
 };
 use herald_providers::{Accepted, Email, Outcome, SendError, SmsClient, Text, ses};
 use herald_store::{
-    KeyType, NotificationType, idempotency, limits,
+    KeyType, NotificationType,
+    complaints::{self, Subject},
+    idempotency, limits,
     notifications::{self, Sent, ToSend},
     sealed::{Sealer, context},
 };
@@ -42,7 +44,7 @@ pub struct Tools {
     admin_host: String,
     weights: Weights,
     messages: Reader,
-    /// The policy of every send.
+    /// The policy of every send; that of emails has a queue of its own.
     pub(crate) sending: RetryPolicy,
     /// For how many days what has ended is remembered.
     keep_days: u16,
@@ -120,6 +122,11 @@ impl Tools {
             sending,
             keep_days,
         }
+    }
+
+    /// Keeps to the limits of SES, for as long as it is polled.
+    pub fn keep_pace_of_emails(&self) -> impl Future<Output = Infallible> + use<> {
+        self.ses.clone().keep_pace()
     }
 
     /// Renders a text and chooses who sends it.
@@ -227,6 +234,8 @@ impl Tools {
             unsubscribe: url,
             reference: id,
         };
+        // Before the intent: who waits here has sent nothing, whatever becomes of this process.
+        self.ses.turn().await;
         let call = async move { self.ses.send(&email).await.map_or_else(refused, taken) };
         Ok(Prepared::Call {
             plan: SendPlan::Send(sent),
@@ -282,6 +291,22 @@ impl Tools {
             .next()
             .ok_or_else(|| AttemptError::again("no email has this reference yet"))?;
         Ok(Prepared::Done { plan: (), answer: id })
+    }
+
+    /// The email that a complaint is about.
+    pub(crate) async fn complained_about(
+        &self,
+        complaint: &Complaint,
+    ) -> Result<Prepared<'_, (), Subject>, AttemptError> {
+        let mut conn = self.pool.acquire().await.map_err(database)?;
+        let subject = complaints::subject(&mut conn, complaint.notification_id, &complaint.reference)
+            .await
+            .map_err(database)?
+            .ok_or_else(|| AttemptError::again("no email has this reference"))?;
+        Ok(Prepared::Done {
+            plan: (),
+            answer: subject,
+        })
     }
 
     /// The engine's partitions for today and the days ahead. Harmless to repeat.

@@ -58,7 +58,7 @@ pub fn within_next_day(text: &str) -> Result<DateTime<Utc>, &'static str> {
 }
 
 /// The time in it, and how far its zone is ahead of UTC.
-fn iso_8601(text: &str) -> Option<(NaiveDateTime, TimeDelta)> {
+pub fn iso_8601(text: &str) -> Option<(NaiveDateTime, TimeDelta)> {
     static FORM: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
             r"(?x)^

@@ -10,12 +10,14 @@ mod cache;
 mod cancel;
 mod changes;
 mod content;
+mod credentials;
 mod edge;
 mod email;
 mod engine;
 mod error;
 mod files;
 mod formats;
+mod inbound;
 mod internal;
 mod letter;
 mod limits;
@@ -41,7 +43,7 @@ mod validation;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use herald_providers::documents;
+use herald_providers::{documents, sns};
 use herald_store::sealed::Sealer;
 use poem::EndpointExt;
 use poem_openapi::{OpenApiService, Tags};
@@ -50,6 +52,7 @@ use tokio::{net::TcpListener, sync::Semaphore};
 
 pub use admin::{ADMIN_CLIENT, AdminKeys};
 pub use error::Error;
+pub use inbound::InboundCredentials;
 pub use internal::LONGEST_REASON;
 pub use payload::BodyLimits;
 pub use receipts::{BasicCredentials, ReceiptCredentials};
@@ -65,6 +68,8 @@ pub struct Deps {
     pub sealer: Arc<Sealer>,
     /// Takes the files of emails. None: emails with files are turned away.
     pub documents: Option<documents::Client>,
+    /// Tells which messages of SNS are ours.
+    pub sns: sns::Client,
     pub settings: Settings,
 }
 
@@ -84,6 +89,7 @@ pub struct Settings {
     /// Whether requests are limited by the minute.
     pub rate_limit: bool,
     pub receipts: ReceiptCredentials,
+    pub inbound: InboundCredentials,
     pub admin_keys: AdminKeys,
     pub body: BodyLimits,
     /// Rows on one page of a list.
@@ -106,6 +112,7 @@ impl Default for Settings {
             redis_url: None,
             rate_limit: true,
             receipts: ReceiptCredentials::default(),
+            inbound: InboundCredentials::default(),
             admin_keys: AdminKeys::default(),
             body: BodyLimits::default(),
             page_size: 250,
@@ -122,6 +129,7 @@ struct App {
     engine: herald_engine::Client,
     sealer: Arc<Sealer>,
     documents: Option<documents::Client>,
+    sns: sns::Client,
     settings: Settings,
     cache: cache::Cache,
     limits: limits::Limits,
@@ -141,6 +149,7 @@ pub async fn serve(listener: TcpListener, deps: Deps, shutdown: impl Future<Outp
         engine,
         sealer,
         documents,
+        sns,
         settings,
     } = deps;
     let (patience, grace) = (settings.patience, settings.grace);
@@ -152,6 +161,7 @@ pub async fn serve(listener: TcpListener, deps: Deps, shutdown: impl Future<Outp
         sealer,
         documents,
         large_bodies: Arc::new(Semaphore::new(settings.body.large_at_once)),
+        sns,
         settings,
         cache,
         limits,
@@ -207,6 +217,7 @@ type Public = (
     unsubscribe::Unsubscribing,
     templates::Templates,
     receipts::Receipts,
+    inbound::InboundTexts,
     status::Status,
 );
 
@@ -223,6 +234,7 @@ fn public() -> Public {
         unsubscribe::Unsubscribing,
         templates::Templates,
         receipts::Receipts,
+        inbound::InboundTexts,
         status::Status,
     )
 }

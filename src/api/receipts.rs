@@ -1,21 +1,19 @@
 //! Delivery receipts from the providers. Each is accepted durably before it is answered; what it means is decided by
 //! the run that waits for it. An answer other than 2xx makes the provider try again.
 
-use std::sync::Arc;
+use std::{slice, sync::Arc};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-use herald_message::receipt::{CallbackError, SmsCallback, firetext, mmg, ses};
-use poem::{
-    Request,
-    http::{HeaderMap, header},
-    web::Data,
+use herald_message::receipt::{
+    CallbackError, SmsCallback, firetext, mmg, ses,
+    sns::{Envelope, Kind},
 };
+use herald_providers::sns;
+use poem::{Request, http::HeaderMap, web::Data};
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde::Serialize;
-use subtle::ConstantTimeEq;
 
 use crate::{
-    App, Tag,
+    App, Error, Tag, credentials,
     error::{LegacyErrors, OtherError},
     payload::{Answer, Form, Posted},
 };
@@ -83,30 +81,48 @@ impl Receipts {
         if let Err(refusal) = check(request.headers(), app.settings.receipts.ses.as_ref()) {
             return Ok(Received::from(refusal));
         }
-        // The envelope's signature is to be checked here, before anything in it is believed.
-        match ses::parse(&body.bytes) {
-            Ok(ses::Notice::Receipt {
-                reference,
-                notification_id,
-                receipt,
-                ..
-            }) => {
-                herald_workflows::receipts::email(&app.engine, reference, notification_id, receipt).await?;
-            }
-            Ok(ses::Notice::Complaint(complaint)) => {
-                tracing::warn!(
-                    reference = complaint.reference,
-                    feedback = complaint.feedback_id,
-                    "a recipient complained"
-                );
-            }
-            Ok(ses::Notice::SubscriptionConfirmation { topic, .. }) => {
-                tracing::warn!(topic, "SNS asks to confirm a subscription; the link is not followed");
-            }
+        let envelope = match Envelope::parse(&body.bytes) {
+            Ok(envelope) => envelope,
             Err(error) => return Ok(Received::not_understood(&error)),
+        };
+        if let Err(refusal) = app.sns.check(&envelope).await {
+            return Received::refused(refusal);
         }
-        Ok(Received::success())
+        match envelope.kind {
+            Kind::Notification => take_email(&app.engine, &envelope).await,
+            Kind::SubscriptionConfirmation => match app.sns.confirm(&envelope).await {
+                Ok(()) => {
+                    tracing::info!(topic = envelope.topic_arn, "a subscription is confirmed");
+                    Ok(Received::success())
+                }
+                Err(refusal) => Received::refused(refusal),
+            },
+            Kind::UnsubscribeConfirmation => {
+                tracing::warn!(
+                    topic = envelope.topic_arn,
+                    "SNS sends no more events of this topic: it was unsubscribed"
+                );
+                Ok(Received::success())
+            }
+        }
     }
+}
+
+async fn take_email(engine: &herald_engine::Client, envelope: &Envelope) -> Result<Received, OtherError> {
+    match ses::read(envelope) {
+        Ok(ses::Notice::Receipt {
+            reference,
+            notification_id,
+            receipt,
+            ..
+        }) => herald_workflows::receipts::email(engine, reference, notification_id, receipt).await?,
+        Ok(ses::Notice::Complaint(complaint)) => {
+            let message_id = envelope.message_id.as_deref().and_then(|id| id.parse().ok());
+            herald_workflows::receipts::complaint(engine, complaint, message_id).await?;
+        }
+        Err(error) => return Ok(Received::not_understood(&error)),
+    }
+    Ok(Received::success())
 }
 
 async fn take_sms(
@@ -120,6 +136,9 @@ async fn take_sms(
         Ok(callback) => callback,
         Err(error) => return Ok(Received::not_understood(&error)),
     };
+    if let Some(error) = receipt.unknown_status_error() {
+        tracing::error!(notification = notification_id.map(tracing::field::display), "{error}");
+    }
     match notification_id {
         Some(id) => herald_workflows::receipts::sms(engine, id, receipt).await?,
         None => tracing::warn!(
@@ -130,30 +149,15 @@ async fn take_sms(
     Ok(Received::success())
 }
 
-/// Both are compared whole and in constant time.
-fn check(headers: &HeaderMap, expected: Option<&BasicCredentials>) -> Result<(), Refusal> {
-    let Some(expected) = expected else { return Ok(()) };
-    let given = headers.get(header::AUTHORIZATION).ok_or(Refusal::NoCredentials)?;
-    let given = given
-        .to_str()
-        .ok()
-        .and_then(|text| text.split_once(' '))
-        .ok_or(Refusal::WrongCredentials)?;
-    let (scheme, credentials) = given;
-    let credentials = BASE64_STANDARD.decode(credentials.trim()).unwrap_or_default();
-    let wanted = format!("{}:{}", expected.user, expected.password);
-    let same = bool::from(credentials.ct_eq(wanted.as_bytes()));
-    if scheme.eq_ignore_ascii_case("basic") && same {
-        Ok(())
-    } else {
-        Err(Refusal::WrongCredentials)
-    }
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Refusal {
-    NoCredentials,
-    WrongCredentials,
+/// Who shows no credentials is turned away only where some are asked for.
+fn check(headers: &HeaderMap, expected: Option<&BasicCredentials>) -> Result<(), credentials::Refusal> {
+    expected.map_or(Ok(()), |expected| {
+        credentials::check(
+            headers,
+            slice::from_ref(&expected.user),
+            slice::from_ref(&expected.password),
+        )
+    })
 }
 
 /// What a provider is answered.
@@ -168,7 +172,7 @@ enum Received {
     /// Credentials are missing.
     #[oai(status = 401)]
     NoCredentials(Answer<LegacyErrors>, #[oai(header = "WWW-Authenticate")] String),
-    /// The credentials are wrong.
+    /// The credentials are wrong, or the signature.
     #[oai(status = 403)]
     WrongCredentials(Answer<LegacyErrors>),
 }
@@ -183,18 +187,28 @@ impl Received {
     fn not_understood(error: &CallbackError) -> Self {
         Self::NotUnderstood(Answer(LegacyErrors::new(error.message())))
     }
+
+    /// What SNS is told: a forgery is turned away for good, and what cannot be told now comes again.
+    fn refused(refusal: sns::Refusal) -> Result<Self, OtherError> {
+        match refusal {
+            sns::Refusal::Forged(why) => {
+                tracing::warn!(why, "a message that says it is from SNS is turned away");
+                Ok(Self::WrongCredentials(Answer(LegacyErrors::new(
+                    "Forbidden: the message is not signed by a topic of ours",
+                ))))
+            }
+            sns::Refusal::Later(_) => Err(OtherError::from(Error::Unavailable(refusal.into()))),
+        }
+    }
 }
 
-impl From<Refusal> for Received {
-    fn from(refusal: Refusal) -> Self {
+impl From<credentials::Refusal> for Received {
+    fn from(refusal: credentials::Refusal) -> Self {
         match refusal {
-            Refusal::NoCredentials => Self::NoCredentials(
-                Answer(LegacyErrors::new("Unauthorized: authentication token must be provided")),
-                "Basic realm=\"receipts\"".to_owned(),
-            ),
-            Refusal::WrongCredentials => Self::WrongCredentials(Answer(LegacyErrors::new(
-                "Forbidden: invalid authentication token provided",
-            ))),
+            credentials::Refusal::NoCredentials => {
+                Self::NoCredentials(refusal.told(), "Basic realm=\"receipts\"".to_owned())
+            }
+            credentials::Refusal::WrongCredentials => Self::WrongCredentials(refusal.told()),
         }
     }
 }
@@ -236,50 +250,41 @@ struct MmgReceipt {
     reference: Option<String>,
 }
 
-/// What SNS sends. For the documentation; it is read in `herald_message::receipt`.
+/// What SNS sends, signed. For the documentation; it is read in `herald_message::receipt`.
 #[derive(Debug, Object)]
 #[oai(rename_all = "PascalCase")]
 struct SnsEnvelope {
-    /// `Notification` or `SubscriptionConfirmation`.
+    /// `Notification`, `SubscriptionConfirmation` or `UnsubscribeConfirmation`.
     #[oai(rename = "Type")]
     kind: String,
     /// The event, as JSON in text.
     message: String,
+    message_id: Option<String>,
+    subject: Option<String>,
+    timestamp: Option<String>,
     topic_arn: Option<String>,
+    token: Option<String>,
     #[oai(rename = "SubscribeURL")]
     subscribe_url: Option<String>,
+    /// 1 (SHA-1) or 2 (SHA-256).
+    signature_version: Option<String>,
+    signature: Option<String>,
+    #[oai(rename = "SigningCertURL")]
+    signing_cert_url: Option<String>,
 }
 
 #[cfg(test)]
 mod tests {
-    use poem::http::HeaderValue;
-
     use super::*;
 
-    fn verdict(header: Option<&'static str>) -> Result<(), Refusal> {
+    #[test]
+    fn credentials_are_asked_for_only_where_they_are_set() {
         let expected = BasicCredentials {
             user: "mmg".to_owned(),
-            password: "let:me:in".to_owned(),
+            password: "secret".to_owned(),
         };
-        let value = header.map(|value| (header::AUTHORIZATION, HeaderValue::from_static(value)));
-        check(&value.into_iter().collect(), Some(&expected))
-    }
-
-    #[test]
-    fn credentials_are_asked_for_only_where_they_are_set_and_then_must_be_right() {
         assert_eq!(check(&HeaderMap::new(), None), Ok(()));
-        assert_eq!(verdict(None), Err(Refusal::NoCredentials));
-        // mmg:let:me:in
-        assert_eq!(verdict(Some("Basic bW1nOmxldDptZTppbg==")), Ok(()));
-        assert_eq!(verdict(Some("basic bW1nOmxldDptZTppbg==")), Ok(()));
-        for wrong in [
-            "Basic bW1nOg==",
-            "Basic !",
-            "Bearer bW1nOmxldDptZTppbg==",
-            "bW1nOmxldDptZTppbg==",
-            "Basic",
-        ] {
-            assert_eq!(verdict(Some(wrong)), Err(Refusal::WrongCredentials), "{wrong}");
-        }
+        let refused = check(&HeaderMap::new(), Some(&expected));
+        assert_eq!(refused, Err(credentials::Refusal::NoCredentials));
     }
 }

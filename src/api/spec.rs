@@ -23,12 +23,14 @@ const CLOSED_REQUESTS: [&str; 6] = [
 ];
 
 /// Schemas of requests to which anything may be added.
-const OPEN_REQUESTS: [&str; 5] = [
+const OPEN_REQUESTS: [&str; 7] = [
     "LetterRequest",
     "PreviewRequest",
     "FiretextReceipt",
     "MmgReceipt",
     "SnsEnvelope",
+    "FiretextText",
+    "MmgText",
 ];
 
 /// Schemas of answers that leave out what does not apply.

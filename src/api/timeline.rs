@@ -130,7 +130,13 @@ fn accepted(notification: &NotificationView) -> Happened {
 fn settled(notification: &NotificationView) -> Option<Happened> {
     let status = notification.status;
     let at = notification.updated_at.filter(|_| status.is_completed())?;
-    Some(Happened::new(at, "settled", format!("Its status became {status}.")))
+    let detail = notification.detailed_status.as_deref();
+    let detail = detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
+    Some(Happened::new(
+        at,
+        "settled",
+        format!("Its status became {status}{detail}."),
+    ))
 }
 
 /// What the engine's journal holds of an attempt.

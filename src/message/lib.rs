@@ -3,6 +3,7 @@
 pub mod email;
 pub mod email_address;
 pub mod html;
+pub mod inbound;
 pub mod markdown;
 pub mod personalisation;
 pub mod phone;

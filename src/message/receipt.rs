@@ -4,6 +4,7 @@
 pub mod firetext;
 pub mod mmg;
 pub mod ses;
+pub mod sns;
 
 use chrono::{DateTime, NaiveDateTime, TimeZone, Utc};
 use chrono_tz::Europe::London;
@@ -14,6 +15,9 @@ use crate::status::Status;
 
 /// Longest provider text that a receipt keeps: `Permanent/OnAccountSuppressionList` is the longest real one.
 const RAW_LIMIT: usize = 64;
+
+/// Longest id of a provider's that is kept: those of SES have 60 characters.
+const LONGEST_NAME: usize = 255;
 
 /// Who says it. The text is the one of `notifications.sent_by`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -113,6 +117,16 @@ impl Receipt {
             Provider::Mmg => mmg::substatus(&self.raw_status, code),
             Provider::Ses => None,
         }
+    }
+
+    /// What is kept of the reason: the provider's code, and its words for it where it documented some.
+    #[must_use]
+    pub fn detailed_status(&self) -> Option<String> {
+        let code = self.detailed_code.as_deref()?;
+        Some(match self.detail() {
+            Some(words) => format!("{code} {words}"),
+            None => code.to_owned(),
+        })
     }
 
     /// Why an unknown status could not be understood, in Notify's words.
@@ -218,7 +232,12 @@ fn missing(provider: Provider, fields: &[(&str, bool)]) -> Result<(), CallbackEr
 }
 
 fn bounded(text: &str) -> String {
-    text.chars().take(RAW_LIMIT).collect()
+    bounded_to(RAW_LIMIT, text)
+}
+
+/// Control characters have no place in a code or an id, and one of them, zero, none in the database.
+fn bounded_to(most: usize, text: &str) -> String {
+    text.chars().filter(|char| !char.is_control()).take(most).collect()
 }
 
 #[cfg(test)]
@@ -258,6 +277,29 @@ mod tests {
         assert_eq!(serde_json::from_str::<Receipt>(&json).unwrap(), callback.receipt);
         assert_eq!(callback.receipt.detail(), Some("Absent Subscriber"));
         assert_eq!(callback.notification_id, None);
+    }
+
+    #[test]
+    fn the_reason_is_told_by_code_and_in_words_where_there_are_some() {
+        let reason = |body: &str| mmg::parse(body.as_bytes()).unwrap().receipt.detailed_status();
+        assert_eq!(
+            reason(r#"{"CID":"x","status":4,"substatus":6}"#).as_deref(),
+            Some("6 Absent Subscriber")
+        );
+        assert_eq!(
+            reason(r#"{"CID":"x","status":4,"substatus":99}"#).as_deref(),
+            Some("99")
+        );
+        assert_eq!(reason(r#"{"CID":"x","status":4}"#), None);
+    }
+
+    #[test]
+    fn what_cannot_be_stored_is_left_out() {
+        let receipt = firetext::parse(b"status=0%00&code=1%0001&reference=r").unwrap().receipt;
+        assert_eq!(
+            (receipt.raw_status.as_str(), receipt.detailed_code.as_deref()),
+            ("0", Some("101"))
+        );
     }
 
     #[test]

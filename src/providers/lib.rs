@@ -10,6 +10,7 @@ mod http;
 pub mod mmg;
 mod outcome;
 pub mod ses;
+pub mod sns;
 
 use std::fmt;
 use std::time::Duration;

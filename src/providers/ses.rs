@@ -2,21 +2,24 @@
 //! The SDK's own retries are off: the engine owns them, and theirs would be blind.
 
 mod mime;
+mod pace;
 
+use std::convert::Infallible;
 use std::error::Error;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use aws_sdk_ses::config::retry::RetryConfig;
 use aws_sdk_ses::config::timeout::TimeoutConfig;
 use aws_sdk_ses::config::{BehaviorVersion, Credentials, Region, StalledStreamProtectionConfig};
 use aws_sdk_ses::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_ses::operation::send_raw_email::SendRawEmailError;
 use aws_sdk_ses::primitives::Blob;
 use aws_sdk_ses::types::{MessageTag, RawMessage};
 use aws_smithy_http_client::tls::Provider::Rustls;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
 use crate::{Accepted, Email, Outcome, Secret, SendError, SetupError, Timeouts, http};
+use pace::Pace;
 
 pub use herald_message::receipt::ses::REFERENCE_TAG;
 
@@ -37,10 +40,21 @@ pub struct AwsCredentials {
     pub session_token: Option<Secret>,
 }
 
+/// Cheap to clone; clones share their connections and their pace.
 #[derive(Clone, Debug)]
 pub struct Client {
     ses: aws_sdk_ses::Client,
+    pace: Arc<Pace>,
 }
+
+/// How long SES' word about its limits holds. An account's limits change about once a month.
+const LIMITS_HOLD: Duration = Duration::from_secs(10 * 60);
+
+/// When it is asked again that did not answer.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+
+/// The quota of a day fills up again bit by bit, as each send becomes a day old.
+const QUOTA_PAUSE: Duration = Duration::from_secs(15 * 60);
 
 impl Client {
     pub async fn new(settings: Settings) -> Result<Self, SetupError> {
@@ -81,6 +95,7 @@ impl Client {
         }
         Ok(Self {
             ses: aws_sdk_ses::Client::new(&loader.load().await),
+            pace: Arc::default(),
         })
     }
 
@@ -88,6 +103,39 @@ impl Client {
     #[must_use]
     pub fn name(&self) -> &'static str {
         "ses"
+    }
+
+    /// Learns now and then how many emails a second SES takes. Whatever it answers, or none at all, this goes on.
+    pub async fn keep_pace(self) -> Infallible {
+        loop {
+            let pause = match self.learn_pace().await {
+                Ok(_) => LIMITS_HOLD,
+                Err(error) => {
+                    tracing::warn!(
+                        reason = error.reason,
+                        "SES does not tell its sending rate; the last one known holds"
+                    );
+                    ASK_AGAIN
+                }
+            };
+            tokio::time::sleep(pause.mul_f64(rand::random_range(1.0..1.2))).await;
+        }
+    }
+
+    /// Asks SES how many emails a second it takes, and keeps to that from here on.
+    pub async fn learn_pace(&self) -> Result<f64, SendError> {
+        let quota = self.ses.get_send_quota().send().await;
+        let limit = quota.map_err(|error| classify(&error))?.max_send_rate();
+        // SES says -1 where there is no limit.
+        if limit > 0.0 {
+            self.pace.allow(limit);
+        }
+        Ok(limit)
+    }
+
+    /// Returns when SES may be called again, by its own limits. To be waited for before each send.
+    pub async fn turn(&self) {
+        self.pace.turn().await;
     }
 
     /// Sends once.
@@ -116,7 +164,7 @@ impl Client {
             .tags(tag)
             .send()
             .await
-            .map_err(|error| classify(&error))?;
+            .map_err(|error| self.refused(classify(&error)))?;
         if answer.message_id.is_empty() {
             return Err(SendError::unclear(200, "Invalid response: no MessageId"));
         }
@@ -125,9 +173,27 @@ impl Client {
             elapsed: started.elapsed(),
         })
     }
+
+    /// Takes note of what a refusal says about limits.
+    fn refused(&self, error: SendError) -> SendError {
+        match error.outcome {
+            Outcome::Throttled { after: None } => {
+                tracing::warn!("SES refuses an email because there are too many a second");
+                self.pace.refused();
+            }
+            // Said once for many: the emails that wait for it all come by meanwhile.
+            Outcome::Throttled {
+                after: Some(QUOTA_PAUSE),
+            } if self.pace.quota_is_news() => {
+                tracing::error!("SES refuses emails because the quota of the day is used up");
+            }
+            _ => {}
+        }
+        error
+    }
 }
 
-fn classify(error: &SdkError<SendRawEmailError>) -> SendError {
+fn classify<E: ProvideErrorMetadata>(error: &SdkError<E>) -> SendError {
     let classified = match error {
         SdkError::ConstructionFailure(_) => {
             SendError::new(Outcome::Refused, None, "Request failed: it could not be signed")
@@ -167,9 +233,13 @@ fn by_code(status: u16, code: &str, message: &str) -> SendError {
         "InvalidParameterValue" | "ValidationError" => {
             SendError::new(Outcome::Never, Some(status), format!("Request refused: {code}"))
         }
-        _ if message.contains("daily message quota exceeded") => {
-            SendError::new(Outcome::Refused, Some(status), "Request refused: daily quota exceeded")
-        }
+        _ if message.contains("daily message quota exceeded") => SendError::new(
+            Outcome::Throttled {
+                after: Some(QUOTA_PAUSE),
+            },
+            Some(status),
+            "Request refused: daily quota exceeded",
+        ),
         "Throttling" | "ThrottlingException" | "TooManyRequestsException" => SendError::new(
             Outcome::Throttled { after: None },
             Some(status),

@@ -6,6 +6,7 @@
 //!   and new ones are the database's `now()`, never a worker's clock.
 //! - Personal data is sealed ([`sealed`]) before it comes here, and no error holds any.
 
+pub mod complaints;
 mod error;
 pub mod fixture;
 pub mod idempotency;
@@ -38,3 +39,8 @@ pub const NOTIFY_SERVICE_ID: uuid::Uuid = uuid::uuid!("d6aa2c68-a2d9-4437-ab19-3
 
 /// The user in whose name the system acts.
 pub const NOTIFY_USER_ID: uuid::Uuid = uuid::uuid!("6af522d0-2915-4e52-83a3-3690455a5fe6");
+
+/// One array for `unnest`.
+fn column<'a, R, T>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {
+    rows.iter().map(value).collect()
+}

@@ -18,7 +18,7 @@ pub use sending::{Sent, ToSend, mark_sending, to_send};
 pub use settling::{Settled, Settlement, fail, settle};
 pub use view::{Filter, NotificationView, get, list};
 
-use crate::{DateTime, Error, KeyType, NotificationType, Result, sealed::Sealed, words::StatusText};
+use crate::{DateTime, Error, KeyType, NotificationType, Result, column, sealed::Sealed, words::StatusText};
 
 /// A row as the API or a job makes it. `created_at` is the database's.
 #[derive(Clone, Serialize, Deserialize)]
@@ -151,10 +151,14 @@ pub async fn insert<N: Borrow<NewNotification> + Sync>(conn: &mut PgConnection, 
     Ok(done.rows_affected())
 }
 
-/// Finds the emails that a provider's message ids belong to; ids that nobody has are left out.
+/// Finds the emails that a provider's message ids belong to, live or archived; ids that nobody has are left out.
 pub async fn id_by_reference(conn: &mut PgConnection, references: &[String]) -> Result<Vec<(String, Uuid)>> {
     let rows = sqlx::query!(
-        r#"select reference as "reference!", id from notifications where reference = any($1)"#,
+        r#"
+        select reference as "reference!", id as "id!" from notifications where reference = any($1)
+        union all
+        select reference, id from notification_history where reference = any($1)
+        "#,
         references,
     )
     .fetch_all(conn)
@@ -173,9 +177,4 @@ pub async fn count_by_status(conn: &mut PgConnection) -> Result<Vec<(Status, i64
     .fetch_all(conn)
     .await?;
     Ok(rows.into_iter().map(|row| (row.status.into(), row.n)).collect())
-}
-
-/// One array for `unnest`.
-fn column<'a, R, T>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {
-    rows.iter().map(value).collect()
 }

@@ -71,6 +71,9 @@ pub struct Fault {
     pub receipt_before_answer: bool,
     #[serde(skip_serializing_if = "is_false")]
     pub missing_receipts: bool,
+    /// SES' notices come without our own id, as they do where no configuration set publishes them.
+    #[serde(skip_serializing_if = "is_false")]
+    pub untagged_receipts: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub receipt_delay_ms: Option<u64>,
     /// `delivered`, `pending`, `temporary`, `permanent`, `complaint` (SES), or the provider's own text.

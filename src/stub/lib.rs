@@ -9,6 +9,8 @@
 //! | `POST /documents/services/{id}/documents` | takes a file and gives a link to it, under `/documents/{id}` |
 //! | `GET /documents` | the files that are kept, and how often one was brought |
 //! | `GET`, `PUT`, `DELETE /faults/{firetext,mmg,ses,documents}` | how to fail: see [`faults::Fault`] |
+//! | `GET /SimpleNotificationService-stub.pem` | the certificate of the key that signs those notices: see [`sns`] |
+//! | `GET /sns/confirm?Token=…`, `GET /sns/confirmed` | confirms a subscription; the tokens of those confirmed |
 //! | `GET /receipts` | counts of receipts: waiting, attempts, posted, refused, given up |
 //! | `GET /` | ok |
 
@@ -20,6 +22,7 @@ mod receipts;
 mod server;
 mod ses;
 mod sms;
+pub mod sns;
 
 use std::future::Future;
 use std::ops::RangeInclusive;
@@ -75,15 +78,19 @@ struct World {
     phone: Phone,
     documents: Documents,
     receipts: Receipts,
+    confirmed: sns::Confirmed,
 }
 
 /// Serves until `shutdown` ends; then connections are cut and receipts that wait are forgotten.
 pub async fn serve(listener: TcpListener, settings: Settings, shutdown: impl Future) {
+    // Where it listens is only ever unknown when it does not.
+    let certificate_url = listener.local_addr().map(sns::certificate_url).unwrap_or_default();
     let world = Arc::new(World {
         faults: Faults::default(),
         phone: Phone::new(settings.phone_capacity),
         documents: Documents::new(settings.document_bytes),
-        receipts: Receipts::new(&settings),
+        receipts: Receipts::new(&settings, certificate_url),
+        confirmed: sns::Confirmed::default(),
     });
     let router = router(Arc::clone(&world));
     tokio::select! {
@@ -110,6 +117,9 @@ fn router(world: Arc<World>) -> Router {
             get(faults::show).put(faults::set).delete(faults::clear),
         )
         .route("/receipts", get(receipts::show))
+        .route(sns::CERTIFICATE_PATH, get(sns::certificate))
+        .route("/sns/confirm", get(sns::confirm))
+        .route("/sns/confirmed", get(sns::confirmed))
         .layer(DefaultBodyLimit::max(LONGEST_REQUEST))
         .with_state(world)
 }

@@ -44,6 +44,8 @@ pub(crate) struct Receipts {
     api_url: Option<String>,
     delay: RangeInclusive<Duration>,
     postman: Arc<Postman>,
+    /// Where SNS' certificate is.
+    certificate_url: Arc<str>,
     end: CancellationToken,
 }
 
@@ -59,11 +61,12 @@ struct Postman {
 }
 
 impl Receipts {
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &Settings, certificate_url: String) -> Self {
         let http = client(settings.receipt_connections);
         Self {
             api_url: settings.api_url.clone(),
             delay: settings.receipt_delay.clone(),
+            certificate_url: certificate_url.into(),
             postman: Arc::new(Postman {
                 http,
                 connections: Semaphore::new(settings.receipt_connections.max(1)),
@@ -88,10 +91,13 @@ impl Receipts {
     }
 
     /// Sends a message's receipts in the background; with `receipt_before_answer` the first one before it returns.
-    pub(crate) async fn send(&self, plan: Plan, fault: &Fault) {
+    pub(crate) async fn send(&self, mut plan: Plan, fault: &Fault) {
         let Some(url) = plan.url.clone() else {
             return;
         };
+        if fault.untagged_receipts {
+            plan.tag = None;
+        }
         let mut stages = wording::stages(&plan, fault);
         if fault.receipts_out_of_order {
             stages.reverse();
@@ -104,15 +110,18 @@ impl Receipts {
         }
         if fault.receipt_before_answer && !letters.is_empty() {
             let (_, stage) = letters.remove(0);
-            self.postman.try_once(&url, stage.write(&plan)).await;
+            self.postman
+                .try_once(&url, stage.write(&plan, &self.certificate_url))
+                .await;
         }
         let postman = Arc::clone(&self.postman);
+        let certificate_url = Arc::clone(&self.certificate_url);
         let end = self.end.clone();
         postman.waiting.fetch_add(letters.len() as u64, Ordering::Relaxed);
         tokio::spawn(end.run_until_cancelled_owned(async move {
             for (delay, stage) in letters {
                 sleep(delay).await;
-                postman.deliver(&url, stage.write(&plan)).await;
+                postman.deliver(&url, stage.write(&plan, &certificate_url)).await;
                 postman.waiting.fetch_sub(1, Ordering::Relaxed);
             }
         }));

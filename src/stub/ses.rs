@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Response;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::Utc;
@@ -20,13 +20,31 @@ use crate::faults::Fault;
 use crate::phone::Message;
 use crate::receipts::{Fate, Plan};
 
+/// Emails a second that it allows: more than anybody sends to a stub.
+const SEND_RATE: f64 = 100_000.0;
+
 /// `POST /ses`
 pub(crate) async fn call(State(world): State<Arc<World>>, body: Bytes) -> Response {
+    let form = Form(form_urlencoded::parse(&body).collect());
+    if form.field("Action") == Some("GetSendQuota") {
+        return quota().into_response();
+    }
     let read = |_: &Fault| {
-        let form = Form(form_urlencoded::parse(&body).collect());
         read_email(&world, &form).map_err(|(code, message)| (StatusCode::BAD_REQUEST, error(code, &message)))
     };
     play(&world, Provider::Ses, read, refused).await
+}
+
+fn quota() -> impl IntoResponse {
+    let day = SEND_RATE * 24.0 * 60.0 * 60.0;
+    let body = format!(
+        "<GetSendQuotaResponse xmlns=\"http://ses.amazonaws.com/doc/2010-12-01/\"><GetSendQuotaResult>\
+         <Max24HourSend>{day:.1}</Max24HourSend><MaxSendRate>{SEND_RATE:.1}</MaxSendRate>\
+         <SentLast24Hours>0.0</SentLast24Hours></GetSendQuotaResult><ResponseMetadata><RequestId>{}</RequestId>\
+         </ResponseMetadata></GetSendQuotaResponse>",
+        Uuid::now_v7()
+    );
+    ([(header::CONTENT_TYPE, "text/xml")], body)
 }
 
 struct Form<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);

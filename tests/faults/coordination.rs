@@ -43,7 +43,7 @@ async fn backlog(herald: &Herald, id: &str, texts: i32) {
 }
 
 /// From a text's request to its arrival at the phone: the time that 19 of 20 stay below.
-async fn p95_to_the_phone(client: &Client<'_>, load: &Load) -> TimeDelta {
+pub async fn p95_to_the_phone(client: &Client<'_>, load: &Load) -> TimeDelta {
     let (now, today) = (Instant::now(), Utc::now());
     let mut arrived = HashMap::new();
     for message in client.whole_phone().await {
@@ -73,7 +73,7 @@ async fn texts_that_are_all_due_at_one_instant_do_not_hold_up_new_ones() {
             backlog(&herald, &ids[0], TEXTS).await;
             // Worker processes as production has them.
             let _sending = herald.worker_with("send-sms,send-email,research", &[]);
-            let _repeating = herald.worker_with("retry,receipts", &[]);
+            let _repeating = herald.worker_with("retry,retry-email,receipts", &[]);
             let (alone, ()) = load_while(&client, 10, outage(4.0)).await;
             let (beside, left) = load_while(&client, 10, async {
                 outage(45.0).await;

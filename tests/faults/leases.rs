@@ -132,7 +132,7 @@ async fn a_text_that_kills_each_worker_is_set_aside_alone() {
         make_poisonous(&herald, poison).await;
         // A queue of its own stands for the part of the fleet that meets the poison; the rest works on.
         herald.database.execute("update engine.run set queue = 'research'").await.unwrap();
-        let _fleet = herald.worker_with("send-sms,send-email,retry,receipts", &[]);
+        let _fleet = herald.worker_with("send-sms,send-email,retry,retry-email,receipts", &[]);
         let mut killed = 0;
         let state = || async {
             let row: (String, i64) = sqlx::query_as("select state, epoch from engine.run where id = $1")

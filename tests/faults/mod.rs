@@ -9,6 +9,7 @@ mod load;
 mod network;
 mod oracle;
 mod process;
+mod receipts;
 mod report;
 mod results;
 mod time;

@@ -6,10 +6,11 @@ use std::{
     sync::Mutex,
 };
 
+use herald_stub::sns;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use super::{Database, admin::ADMIN_KEYS, database, eventually};
+use super::{Database, admin::ADMIN_KEYS, database, eventually, http};
 
 pub const SEALING_KEYS: &str = "test:ZGV2ZWxvcG1lbnQtb25seS1ub3QtYS1zZWNyZXQtISE=";
 
@@ -114,6 +115,30 @@ impl Herald {
         Process(self.role(&["beat"]).spawn().unwrap())
     }
 
+    /// Posts what SES says, in an envelope that SNS has signed.
+    pub async fn post_ses(&self, message: &Value) -> u16 {
+        self.post_sns(&self.signed(json!({"Type": "Notification", "Message": message.to_string()})))
+            .await
+    }
+
+    /// Posts an envelope as it is.
+    pub async fn post_sns(&self, envelope: &Value) -> u16 {
+        let url = format!("{}/notifications/email/ses", self.base_url);
+        let request = http().post(url).header("content-type", "text/plain; charset=UTF-8");
+        request
+            .body(envelope.to_string())
+            .send()
+            .await
+            .unwrap()
+            .status()
+            .as_u16()
+    }
+
+    /// An envelope with the signature of the stub's SNS.
+    pub fn signed(&self, envelope: Value) -> Value {
+        sns::signed(envelope, &format!("{}{}", self.stub_url, sns::CERTIFICATE_PATH))
+    }
+
     /// A command of the program, from its start to its end.
     pub fn command(&self, arguments: &[&str]) -> Output {
         self.command_with(arguments, &[])
@@ -169,6 +194,14 @@ impl Herald {
             ("DOCUMENT_DOWNLOAD_API_HOST", format!("{stub_url}/documents")),
             ("DOCUMENT_DOWNLOAD_API_KEY", "test".to_owned()),
             ("SES_STUB_URL", format!("{stub_url}/ses")),
+            ("SES_SNS_TOPIC_ARNS", sns::TOPIC.to_owned()),
+            (
+                "SES_SNS_CERTIFICATE_HOSTS",
+                stub_url.trim_start_matches("http://").to_owned(),
+            ),
+            ("MMG_INBOUND_SMS_USERNAME", r#"["old", "username"]"#.to_owned()),
+            ("MMG_INBOUND_SMS_AUTH", r#"["testkey", "next"]"#.to_owned()),
+            ("FIRETEXT_INBOUND_SMS_AUTH", r#"["testkey"]"#.to_owned()),
             ("AWS_ACCESS_KEY_ID", "test".to_owned()),
             ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
             ("WORKER_LEASE_SECONDS", "2".to_owned()),
@@ -236,7 +269,10 @@ pub fn program() -> Command {
 
 /// A port on which nobody listens yet.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    // Below those that the system gives away by itself: it would give one again before it is listened on.
+    std::iter::repeat_with(|| rand::random_range(10_000..32_000))
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .unwrap()
 }
 
 fn free_address() -> String {

@@ -143,18 +143,13 @@ async fn live_through_everything(herald: &Herald) {
     let email = client.send_email("ada@example.com").await;
     client.until(&email, "delivered").await;
     let unknown = json!({"eventType": "Delivery", "notificationType": "Delivery", "mail": {"messageId": "nobody's", "destination": ["a@example.com"]}});
-    let envelope = json!({"Type": "Notification", "Message": unknown.to_string()});
-    let url = format!("{}/notifications/email/ses", herald.base_url);
-    assert!(
-        http()
-            .post(url)
-            .json(&envelope)
-            .send()
-            .await
-            .unwrap()
-            .status()
-            .is_success()
-    );
+    assert_eq!(herald.post_ses(&unknown).await, 200);
+    let complaint = json!({
+        "eventType": "Complaint",
+        "mail": {"messageId": "told by its tag", "tags": {"notification_id": [email]}},
+        "complaint": {"feedbackId": "f-1", "complaintFeedbackType": "abuse", "timestamp": "2026-11-20T10:00:03.000Z"},
+    });
+    assert_eq!(herald.post_ses(&complaint).await, 200);
 
     let tested = Client::test(herald);
     let text = tested.send_text("07700900003").await;

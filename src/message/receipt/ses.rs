@@ -1,4 +1,4 @@
-//! What SES says about an email: the envelope of SNS with a JSON text inside.
+//! What SES says about an email: a JSON text in an envelope of SNS.
 //! Recipients, headers and the mail servers' answers are never read, so that they cannot be stored.
 
 use std::collections::HashMap;
@@ -7,13 +7,13 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{CallbackError, Provider, Receipt, Verdict, bounded};
+use super::{CallbackError, LONGEST_NAME, Provider, Receipt, Verdict, bounded, bounded_to, sns::Envelope};
 
 /// Name of the message tag that carries our notification id to SES and back. Recipients do not see it. Events that a
 /// configuration set publishes bring it back; plain notifications do not.
 pub const REFERENCE_TAG: &str = "notification_id";
 
-/// What an SNS envelope asks of us.
+/// What an event of SES asks of us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// The email of that MessageId was delivered or bounced.
@@ -27,8 +27,6 @@ pub enum Notice {
     },
     /// The recipient reported the email; its status stays as it is.
     Complaint(Complaint),
-    /// SNS wants to see that the endpoint is ours: fetch the URL, if the topic is one of ours.
-    SubscriptionConfirmation { topic: String, subscribe_url: String },
 }
 
 /// One row for `complaints`.
@@ -36,6 +34,8 @@ pub enum Notice {
 pub struct Complaint {
     /// MessageId of the email.
     pub reference: String,
+    /// Our own id, where the event brings its tag back.
+    pub notification_id: Option<Uuid>,
     pub feedback_id: Option<String>,
     pub complaint_type: Option<String>,
     pub at: Option<DateTime<Utc>>,
@@ -51,21 +51,12 @@ pub fn bounce_verdict(bounce_type: &str) -> Verdict {
 }
 
 #[derive(Deserialize)]
-struct Envelope {
-    #[serde(rename = "Type")]
-    kind: Option<String>,
-    #[serde(rename = "Message")]
-    message: Option<String>,
-    #[serde(rename = "TopicArn")]
-    topic: Option<String>,
-    #[serde(rename = "SubscribeURL")]
-    subscribe_url: Option<String>,
-}
-
-#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Message {
-    notification_type: String,
+    /// In plain notifications.
+    notification_type: Option<String>,
+    /// In the events of a configuration set, instead.
+    event_type: Option<String>,
     mail: Mail,
     bounce: Option<Bounce>,
     delivery: Option<Delivery>,
@@ -108,29 +99,23 @@ struct ComplaintBody {
     timestamp: Option<String>,
 }
 
-/// Reads one SNS request body. Its signature is the caller's business: it needs the network.
-pub fn parse(body: &[u8]) -> Result<Notice, CallbackError> {
-    let envelope: Envelope = serde_json::from_slice(body)
-        .map_err(|_| CallbackError::Unreadable("SES", "the body is not an SNS envelope"))?;
-    if envelope.kind.as_deref() == Some("SubscriptionConfirmation") {
-        return match (envelope.topic, envelope.subscribe_url) {
-            (Some(topic), Some(subscribe_url)) => Ok(Notice::SubscriptionConfirmation { topic, subscribe_url }),
-            _ => Err(CallbackError::Unreadable("SES", "the subscription has no topic or URL")),
-        };
-    }
+/// Reads the event in an envelope that is a notification.
+pub fn read(envelope: &Envelope) -> Result<Notice, CallbackError> {
     let message = envelope
         .message
+        .as_deref()
         .ok_or(CallbackError::Unreadable("SES", "the envelope has no Message"))?;
-    let message: Message = serde_json::from_str(&message)
+    let message: Message = serde_json::from_str(message)
         .map_err(|_| CallbackError::Unreadable("SES", "the Message is not an SES notification"))?;
     read_message(message)
 }
 
 fn read_message(message: Message) -> Result<Notice, CallbackError> {
     let notification_id = message.mail.notification_id();
-    let reference = message.mail.message_id;
+    let reference = bounded_to(LONGEST_NAME, &message.mail.message_id);
     let sent_at = time(message.mail.timestamp);
-    match (message.notification_type.as_str(), message.bounce, message.complaint) {
+    let kind = message.notification_type.or(message.event_type).unwrap_or_default();
+    match (kind.as_str(), message.bounce, message.complaint) {
         ("Delivery", ..) => Ok(Notice::Receipt {
             reference,
             notification_id,
@@ -148,8 +133,9 @@ fn read_message(message: Message) -> Result<Notice, CallbackError> {
         }),
         ("Complaint", _, Some(complaint)) => Ok(Notice::Complaint(Complaint {
             reference,
-            feedback_id: complaint.feedback_id,
-            complaint_type: complaint.complaint_feedback_type,
+            notification_id,
+            feedback_id: complaint.feedback_id.map(|id| bounded_to(LONGEST_NAME, &id)),
+            complaint_type: complaint.complaint_feedback_type.map(|kind| bounded(&kind)),
             at: time(complaint.timestamp),
         })),
         _ => Err(CallbackError::Unreadable(
@@ -175,4 +161,34 @@ fn time(text: Option<String>) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(&text?)
         .ok()
         .map(|time| time.with_timezone(&Utc))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::{Notice, REFERENCE_TAG, read};
+    use crate::receipt::sns::Envelope;
+
+    #[test]
+    fn an_event_of_a_configuration_set_brings_our_id_back() {
+        let id = Uuid::from_u128(7);
+        let event = json!({
+            "eventType": "Delivery",
+            "mail": {"messageId": "0100\u{0}-000000", "tags": {REFERENCE_TAG: [id.to_string()]}},
+            "delivery": {"timestamp": "2026-11-20T10:00:01.000Z"},
+        });
+        let envelope = json!({"Type": "Notification", "Message": event.to_string()});
+        let envelope = Envelope::parse(envelope.to_string().as_bytes()).unwrap();
+        let Ok(Notice::Receipt {
+            reference,
+            notification_id,
+            ..
+        }) = read(&envelope)
+        else {
+            panic!("it is a receipt")
+        };
+        assert_eq!((reference.as_str(), notification_id), ("0100-000000", Some(id)));
+    }
 }

@@ -1,6 +1,9 @@
 //! After the send: receipts settle a notification, and what never got one fails.
 
-use std::{borrow::Borrow, collections::HashMap};
+use std::{
+    borrow::Borrow,
+    collections::{HashMap, HashSet},
+};
 
 use herald_message::{
     phone::has_delivery_receipts,
@@ -33,6 +36,7 @@ pub struct Settled {
 }
 
 struct Current {
+    place: Place,
     id: Uuid,
     service_id: Uuid,
     was: Status,
@@ -41,11 +45,19 @@ struct Current {
     phone_prefix: Option<String>,
     international: bool,
     units: Option<i32>,
+    detailed_status: Option<String>,
     changed: bool,
 }
 
-/// Applies receipts by Notify's rules and says which rows changed. A completed notification is never moved, an
-/// unknown id is nothing. Several receipts for one row count in the order given.
+/// Where a row is. After its retention a message is in the history, and its receipt may come all the same.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Live,
+    History,
+}
+
+/// Applies receipts by Notify's rules and says which rows changed, live or archived. A completed notification is never
+/// moved, an unknown id is nothing. Several receipts for one row count in the order given.
 ///
 /// The rule needs the row as it is, so: lock in the order of ids, decide here, write once. The lock lasts only in a
 /// transaction, which must be open.
@@ -53,7 +65,7 @@ pub async fn settle<S: Borrow<Settlement> + Sync>(conn: &mut PgConnection, settl
     if settlements.is_empty() {
         return Ok(Vec::new());
     }
-    let mut rows = lock(conn, &column(settlements, |s| s.borrow().id)).await?;
+    let mut rows = lock(conn, column(settlements, |s| s.borrow().id)).await?;
     let place: HashMap<Uuid, usize> = rows.iter().enumerate().map(|(i, row)| (row.id, i)).collect();
     for settlement in settlements {
         let settlement = settlement.borrow();
@@ -62,7 +74,9 @@ pub async fn settle<S: Borrow<Settlement> + Sync>(conn: &mut PgConnection, settl
         }
     }
     rows.retain(|row| row.changed);
-    write(conn, &rows).await?;
+    let (live, archived): (Vec<&Current>, Vec<&Current>) = rows.iter().partition(|row| row.place == Place::Live);
+    write(conn, &live).await?;
+    write_history(conn, &archived).await?;
     Ok(column(&rows, |row| Settled {
         id: row.id,
         service_id: row.service_id,
@@ -72,6 +86,28 @@ pub async fn settle<S: Borrow<Settlement> + Sync>(conn: &mut PgConnection, settl
 }
 
 impl Current {
+    fn new(
+        place: Place,
+        id: Uuid,
+        service_id: Uuid,
+        was: Status,
+        (sent_by, phone_prefix, international): (Option<String>, Option<String>, bool),
+    ) -> Self {
+        Self {
+            place,
+            id,
+            service_id,
+            was,
+            status: was,
+            sent_by,
+            phone_prefix,
+            international,
+            units: None,
+            detailed_status: None,
+            changed: false,
+        }
+    }
+
     fn take(&mut self, settlement: &Settlement) {
         if self.international
             && self
@@ -86,14 +122,16 @@ impl Current {
         };
         self.status = status;
         self.units = self.units.or(settlement.billable_units);
+        self.detailed_status = settlement.receipt.detailed_status();
         self.sent_by
             .get_or_insert_with(|| settlement.receipt.provider.name().to_owned());
         self.changed = true;
     }
 }
 
-async fn lock(conn: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Current>> {
-    let rows = sqlx::query!(
+/// The rows, locked. The live ones first: one that retention is moving just then is waited for, and found where it went.
+async fn lock(conn: &mut PgConnection, mut ids: Vec<Uuid>) -> Result<Vec<Current>> {
+    let live = sqlx::query!(
         r#"
         select id, service_id as "service_id!", notification_status as "was: StatusText", sent_by, phone_prefix,
             coalesce(international, false) as "international!"
@@ -102,28 +140,41 @@ async fn lock(conn: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Current>> {
         order by id
         for no key update
         "#,
-        ids,
+        &ids,
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    let live = live.into_iter().map(|row| {
+        let sent = (row.sent_by, row.phone_prefix, row.international);
+        Current::new(Place::Live, row.id, row.service_id, row.was.into(), sent)
+    });
+    let mut rows: Vec<Current> = live.collect();
+    let found: HashSet<Uuid> = rows.iter().map(|row| row.id).collect();
+    ids.retain(|id| !found.contains(id));
+    if ids.is_empty() {
+        return Ok(rows);
+    }
+    let archived = sqlx::query!(
+        r#"
+        select id, service_id as "service_id!", notification_status as "was!: StatusText", sent_by, phone_prefix,
+            coalesce(international, false) as "international!"
+        from notification_history
+        where id = any($1) and notification_status is not null and service_id is not null
+        order by id
+        for no key update
+        "#,
+        &ids,
     )
     .fetch_all(conn)
     .await?;
-    let rows = rows.into_iter().map(|row| {
-        let was = row.was.into();
-        Current {
-            id: row.id,
-            service_id: row.service_id,
-            was,
-            status: was,
-            sent_by: row.sent_by,
-            phone_prefix: row.phone_prefix,
-            international: row.international,
-            units: None,
-            changed: false,
-        }
-    });
-    Ok(rows.collect())
+    rows.extend(archived.into_iter().map(|row| {
+        let sent = (row.sent_by, row.phone_prefix, row.international);
+        Current::new(Place::History, row.id, row.service_id, row.was.into(), sent)
+    }));
+    Ok(rows)
 }
 
-async fn write(conn: &mut PgConnection, rows: &[Current]) -> Result<()> {
+async fn write(conn: &mut PgConnection, rows: &[&Current]) -> Result<()> {
     if rows.is_empty() {
         return Ok(());
     }
@@ -131,8 +182,10 @@ async fn write(conn: &mut PgConnection, rows: &[Current]) -> Result<()> {
         "
         update notifications n
         set notification_status = s.status, sent_by = s.sent_by, updated_at = now() at time zone 'utc',
-            billable_units = case when n.billable_units = 0 then coalesce(s.units, 0) else n.billable_units end
-        from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::integer[]) s (id, was, status, sent_by, units)
+            billable_units = case when n.billable_units = 0 then coalesce(s.units, 0) else n.billable_units end,
+            detailed_status = s.detailed_status
+        from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::text[])
+            s (id, was, status, sent_by, units, detailed_status)
         where n.id = s.id and n.notification_status = s.was
         ",
         &column(rows, |row| row.id),
@@ -140,10 +193,39 @@ async fn write(conn: &mut PgConnection, rows: &[Current]) -> Result<()> {
         &column(rows, |row| row.status.as_str()) as &[&str],
         &column(rows, |row| row.sent_by.as_deref()) as &[Option<&str>],
         &column(rows, |row| row.units) as &[Option<i32>],
+        &column(rows, |row| row.detailed_status.as_deref()) as &[Option<&str>],
     )
     .execute(conn)
     .await?;
-    if done.rows_affected() == rows.len() as u64 {
+    all_written(done.rows_affected(), rows)
+}
+
+async fn write_history(conn: &mut PgConnection, rows: &[&Current]) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let done = sqlx::query!(
+        "
+        update notification_history n
+        set notification_status = s.status, sent_by = s.sent_by, updated_at = now() at time zone 'utc',
+            detailed_status = s.detailed_status
+        from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[])
+            s (id, was, status, sent_by, detailed_status)
+        where n.id = s.id and n.notification_status = s.was
+        ",
+        &column(rows, |row| row.id),
+        &column(rows, |row| row.was.as_str()) as &[&str],
+        &column(rows, |row| row.status.as_str()) as &[&str],
+        &column(rows, |row| row.sent_by.as_deref()) as &[Option<&str>],
+        &column(rows, |row| row.detailed_status.as_deref()) as &[Option<&str>],
+    )
+    .execute(conn)
+    .await?;
+    all_written(done.rows_affected(), rows)
+}
+
+fn all_written(written: u64, rows: &[&Current]) -> Result<()> {
+    if written == rows.len() as u64 {
         Ok(())
     } else {
         Err(Error::Refused(

@@ -41,6 +41,8 @@ pub struct NotificationView {
     pub postage: Option<String>,
     pub reply_to_text: Option<String>,
     pub unsubscribe_link: Option<String>,
+    /// Why it has its status, as the provider put it.
+    pub detailed_status: Option<String>,
     /// It is not to be sent before this.
     pub scheduled_for: Option<DateTime>,
 }
@@ -75,7 +77,7 @@ macro_rules! views {
                 n.updated_at at time zone 'utc' as updated_at, n.billable_units,
                 n.rate_multiplier::integer as rate_multiplier, coalesce(n.international, false) as "international!",
                 n.phone_prefix, n.postage, n.reply_to_text, n.unsubscribe_link,
-                n.scheduled_for at time zone 'utc' as scheduled_for
+                n.detailed_status, n.scheduled_for at time zone 'utc' as scheduled_for
             from notifications n
             join templates_history t on t.id = n.template_id and t.version = n.template_version
             left join users u on u.id = n.created_by_id

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::Plan;
 use crate::faults::Fault;
+use crate::sns;
 
 /// How a message ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,11 +120,12 @@ pub(super) fn stages(plan: &Plan, fault: &Fault) -> Vec<Stage> {
 }
 
 impl Stage {
-    pub(super) fn write(&self, plan: &Plan) -> Body {
+    /// `certificate_url` is where SNS' signatures can be checked.
+    pub(super) fn write(&self, plan: &Plan, certificate_url: &str) -> Body {
         match plan.provider {
             Provider::Firetext => self.firetext(plan),
             Provider::Mmg => self.mmg(plan),
-            Provider::Ses => self.ses(plan),
+            Provider::Ses => self.ses(plan, certificate_url),
         }
     }
 
@@ -161,7 +163,7 @@ impl Stage {
         }
     }
 
-    fn ses(&self, plan: &Plan) -> Body {
+    fn ses(&self, plan: &Plan, certificate_url: &str) -> Body {
         let now = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
         let mut message = json!({
             "mail": {
@@ -180,10 +182,11 @@ impl Stage {
         let envelope = json!({
             "Type": "Notification",
             "MessageId": Uuid::now_v7(),
-            "TopicArn": "arn:aws:sns:eu-west-1:000000000000:ses-callbacks",
+            "TopicArn": sns::TOPIC,
             "Message": message.to_string(),
             "Timestamp": now,
         });
+        let envelope = sns::signed(envelope, certificate_url);
         Body {
             // SNS posts its JSON as text.
             content_type: "text/plain; charset=UTF-8",

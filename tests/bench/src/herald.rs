@@ -64,7 +64,9 @@ impl Herald {
         let sending = self
             .role(&["worker", "--queues", "send-sms,send-email,research"])
             .spawn()?;
-        let receipts = self.role(&["worker", "--queues", "retry,receipts"]).spawn()?;
+        let receipts = self
+            .role(&["worker", "--queues", "retry,retry-email,receipts"])
+            .spawn()?;
         Ok(vec![stub, sending, receipts])
     }
 
@@ -88,6 +90,8 @@ impl Herald {
             .env("MMG_API_KEY", "bench")
             .env("MMG_RECEIPT_URL", format!("{api}/notifications/sms/mmg"))
             .env("SES_STUB_URL", format!("{stub}/ses"))
+            .env("SES_SNS_TOPIC_ARNS", "arn:aws:sns:eu-west-1:000000000000:ses-callbacks")
+            .env("SES_SNS_CERTIFICATE_HOSTS", format!("127.0.0.1:{}", self.stub_port))
             .env("AWS_ACCESS_KEY_ID", "bench")
             .env("AWS_SECRET_ACCESS_KEY", "bench");
         command

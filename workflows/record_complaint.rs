@@ -1,0 +1,44 @@
+//! Records that a recipient complained about an email, live or archived. The email's status stays as it is.
+
+use herald_engine::{Failure, Queue, Run, Workflow};
+use herald_message::receipt::ses::Complaint;
+use herald_store::complaints::NewComplaint;
+use serde::{Deserialize, Serialize};
+
+use crate::{Tools, effects::KeepComplaint, queues, retry};
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RecordComplaint {
+    pub complaint: Complaint,
+}
+
+impl Workflow for RecordComplaint {
+    type Tools = Tools;
+    const NAME: &'static str = "record_complaint";
+    const QUEUE: Queue = queues::RECEIPTS;
+
+    async fn run(self, run: &mut Run, tools: &Tools) -> Result<(), Failure> {
+        let complaint = self.complaint;
+        let found = run
+            .attempt("find", &retry::finding_email(), |_| tools.complained_about(&complaint))
+            .await;
+        let subject = match found {
+            Ok(found) => found.answer.expect("a look-up always has its answer"),
+            Err(Failure::Step(why)) => {
+                tracing::error!(%why, reference = complaint.reference, "a complaint is about no email of ours");
+                return Ok(());
+            }
+            Err(failure) => return Err(failure),
+        };
+        let new = NewComplaint {
+            id: run.id(),
+            notification_id: subject.notification_id,
+            service_id: subject.service_id,
+            feedback_id: complaint.feedback_id,
+            complaint_type: complaint.complaint_type,
+            complaint_date: complaint.at,
+        };
+        // Whoever is to hear of a complaint is told by a run that starts after this step: it is recorded once.
+        run.commit("recorded", KeepComplaint(new))
+    }
+}
