@@ -37,11 +37,12 @@ faults: postgres
 openapi:
 	$(CARGO) run --quiet --bin herald -- openapi public > openapi/public.json
 	$(CARGO) run --quiet --bin herald -- openapi internal > openapi/internal.json
+	$(CARGO) run --quiet --bin herald -- openapi callbacks > openapi/callbacks.json
 
 openapi-unchanged:
-	@for api in public internal; do \
+	@for api in public internal callbacks; do \
 	  $(CARGO) run --quiet --bin herald -- openapi $$api | cmp - openapi/$$api.json || \
-	  { echo "openapi/$$api.json is not what the program serves: run make openapi"; exit 1; }; \
+	  { echo "openapi/$$api.json is not what the program says: run make openapi"; exit 1; }; \
 	done
 
 # Renews .sqlx, against which every query is checked at build time.

@@ -33,12 +33,16 @@ enum Role {
         /// Pause all queues before any worker runs.
         #[arg(long)]
         start_paused: bool,
+        /// Call the service back, at the fake outside world: from now on, in this database.
+        #[arg(long)]
+        callbacks: bool,
     },
     /// Serve the REST API.
     Api,
     /// Play the runs of some queues.
     Worker {
-        /// Queues to work on, or `all`: send-sms, send-email, research, retry, retry-email, receipts, periodic.
+        /// Queues to work on, or `all`: send-sms, send-email, research, retry, retry-email, receipts,
+        /// service-callbacks, service-callbacks-retry, periodic.
         #[arg(long, value_delimiter = ',', required = true)]
         queues: Vec<String>,
     },
@@ -56,10 +60,13 @@ enum Role {
     /// Look at queues, and pause, open or limit them.
     #[command(subcommand)]
     Queues(operate::Queues),
+    /// Look at what services could not be told of, and tell it once more.
+    #[command(subcommand)]
+    Callbacks(operate::Callbacks),
     /// Play every live run through its recorded past and list those that this version would park. Nothing is written, and
     /// nobody is called; needs a worker's settings.
     CheckUpgrade,
-    /// Run the fake outside world: Firetext, MMG, SES, and a phone that counts.
+    /// Run the fake outside world: Firetext, MMG, SES, a phone that counts, and services that are called back.
     Stub,
     /// Print the OpenAPI document of an API.
     Openapi { api: Spec },
@@ -95,6 +102,8 @@ enum Role {
 enum Spec {
     Public,
     Internal,
+    /// What services receive.
+    Callbacks,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -113,6 +122,7 @@ pub fn run() -> ExitCode {
     let done = match Cli::parse().role {
         Role::Openapi { api: Spec::Public } => print(&herald_api::public_spec()),
         Role::Openapi { api: Spec::Internal } => print(&herald_api::internal_spec()),
+        Role::Openapi { api: Spec::Callbacks } => print(&herald_api::callbacks_spec()),
         Role::Token { key, admin: true } => token::of_admin(key.as_deref()).and_then(|token| print(&token)),
         Role::Token { key, admin: false } => token::of(&key.unwrap_or_default()).and_then(|token| print(&token)),
         Role::Try { what } => try_lines(what),
@@ -131,7 +141,10 @@ pub fn run() -> ExitCode {
 
 fn play_on_runtime(role: Role) -> anyhow::Result<()> {
     // What these have to say is for people: `herald dev` one banner, commands their results.
-    let default = if matches!(role, Role::Dev { .. } | Role::Runs(_) | Role::Queues(_)) {
+    let default = if matches!(
+        role,
+        Role::Dev { .. } | Role::Runs(_) | Role::Queues(_) | Role::Callbacks(_)
+    ) {
         "warn"
     } else {
         "info,sqlx=warn,hyper=warn,aws=warn"
@@ -149,7 +162,10 @@ fn play_on_runtime(role: Role) -> anyhow::Result<()> {
 
 async fn play(role: Role) -> anyhow::Result<()> {
     match role {
-        Role::Dev { start_paused } => dev::dev(start_paused).await,
+        Role::Dev {
+            start_paused,
+            callbacks,
+        } => dev::dev(start_paused, callbacks).await,
         Role::Api => roles::api().await,
         Role::Worker { queues } => roles::worker(known_queues(&queues)?).await,
         Role::Beat => roles::beat().await,
@@ -158,6 +174,7 @@ async fn play(role: Role) -> anyhow::Result<()> {
         Role::Migrate { start_paused } => migrate(start_paused).await,
         Role::Runs(command) => command.carry_out(&wiring::pool().await?).await,
         Role::Queues(command) => command.carry_out(&wiring::pool().await?).await,
+        Role::Callbacks(command) => command.carry_out(&wiring::pool().await?).await,
         Role::Seed { file } => seed::load_file(&wiring::pool().await?, &file, &config::sealer()?).await,
         Role::Postgres {
             dir,

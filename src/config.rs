@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use herald_providers::{ReceiptUrl, Secret, Timeouts, documents, firetext, mmg, ses, sns};
+use herald_providers::{ReceiptUrl, Secret, Timeouts, callbacks, documents, firetext, mmg, ses, sns};
 use herald_store::sealed::{Key, NotifySigner, NotifyTokenKey, Sealer};
 
 use crate::build_info;
@@ -315,6 +315,21 @@ fn receipts(url: &'static str, credentials_of: &'static str) -> anyhow::Result<O
     };
     let credentials = credentials(credentials_of)?.map(|given| (given.user, Secret::new(given.password)));
     Ok(Some(ReceiptUrl { url, credentials }))
+}
+
+/// How services are called.
+pub fn callbacks() -> anyhow::Result<callbacks::Settings> {
+    let setting = setting("SERVICE_CALLBACKS_ALLOW_PRIVATE");
+    let allow_private = setting.parsed(0, "1 (developers' machines only) or 0", |n: &u8| *n <= 1)?;
+    Ok(callbacks::Settings {
+        allow_private: allow_private == 1,
+    })
+}
+
+/// For how many days an event that a service could not be told of can be replayed.
+pub fn keep_undeliverable_days() -> anyhow::Result<u16> {
+    let allowed = "a number of days from 1 to 365";
+    setting("SERVICE_CALLBACKS_KEEP_DAYS").parsed(7, allowed, |n| (1..=365).contains(n))
 }
 
 /// How long an attempt of unknown outcome is given to be proved by a receipt, before it is made again on record.

@@ -10,6 +10,12 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use herald_store::{
+    CallbackType, NOTIFY_USER_ID,
+    callbacks::{self, Lane, NewEndpoint},
+    sealed::{Key, Sealer, context},
+};
+use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -43,13 +49,17 @@ const ADMIN: [(&str, &str); 2] = [
     ("HERALD_ADMIN_SECRET", "dev-notify-secret-key"),
 ];
 
+/// How the stub knows the calls of the service.
+const CALLBACK_TOKEN: &str = "development-callback-token";
+const SIGNING_SECRET: &str = "whsec_ZGV2ZWxvcG1lbnQtb25seS1ub3QtYS1zZWNyZXQtISE=";
+
 /// For this machine's own database only.
 const SEALING_KEYS: &str = "dev:ZGV2ZWxvcG1lbnQtb25seS1ub3QtYS1zZWNyZXQtISE=";
 
 /// Where it keeps its things.
 const DIR: &str = ".herald";
 
-pub async fn dev(start_paused: bool) -> anyhow::Result<()> {
+pub async fn dev(start_paused: bool, callbacks: bool) -> anyhow::Result<()> {
     let port = config::port(config::DEFAULT_PORT)?;
     free(port)?;
     let dir = PathBuf::from(DIR);
@@ -59,7 +69,7 @@ pub async fn dev(start_paused: bool) -> anyhow::Result<()> {
         Some(_) => None,
         None => Some(Cluster::start(&dir.join("postgres"), Durability::Full).await?),
     };
-    let ready = prepare(&dir, port, given, cluster.as_ref(), start_paused).await;
+    let ready = prepare(&dir, port, given, cluster.as_ref(), (start_paused, callbacks)).await;
     let ended = match ready {
         Ok(roles) => run(roles, port, cluster.as_mut(), start_paused).await,
         Err(error) => Err(error),
@@ -76,7 +86,7 @@ async fn prepare(
     port: u16,
     given: Option<String>,
     cluster: Option<&Cluster>,
-    start_paused: bool,
+    (start_paused, callbacks): (bool, bool),
 ) -> anyhow::Result<Vec<Role>> {
     let (url, shown) = match (given, cluster) {
         (Some(url), _) => (url.clone(), url),
@@ -89,23 +99,46 @@ async fn prepare(
     if start_paused {
         operate::start_paused(&pool, "herald dev --start-paused").await?;
     }
-    seed::load(&pool, SEED, &sealer(&sealing_keys)?)
-        .await
-        .context("the seed data")?;
-    pool.close().await;
+    let sealer = sealer(&sealing_keys)?;
+    seed::load(&pool, SEED, &sealer).await.context("the seed data")?;
     let stub_port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    call_the_stub(&pool, &sealer, stub_port, callbacks).await?;
+    pool.close().await;
     write_environment(dir, port, stub_port, &shown)?;
     Ok(roles(port, stub_port, &url, &sealing_keys))
 }
 
-fn sealer(keys: &str) -> anyhow::Result<herald_store::sealed::Sealer> {
-    let keys: Vec<_> = keys
-        .split(',')
-        .map(herald_store::sealed::Key::parse)
-        .collect::<Result<_, _>>()?;
+/// The service is told at the stub, if that is wanted or was before: its port is another one each time.
+async fn call_the_stub(pool: &PgPool, sealer: &Sealer, stub_port: u16, is_wanted: bool) -> anyhow::Result<()> {
+    let service_id = SERVICE_ID.parse()?;
+    let mut lanes = CallbackType::ALL
+        .map(|callback_type| Lane {
+            service_id,
+            callback_type,
+        })
+        .to_vec();
+    let mut conn = pool.acquire().await?;
+    if !is_wanted {
+        lanes = callbacks::wanted(&mut conn, &lanes).await?;
+    }
+    for lane in lanes {
+        let endpoint = NewEndpoint {
+            lane,
+            url: format!("http://127.0.0.1:{stub_port}/callbacks"),
+            bearer_token: sealer.seal(context::CALLBACK_TOKEN, CALLBACK_TOKEN),
+            signing_secret: Some(sealer.seal(context::CALLBACK_SIGNING_SECRET, SIGNING_SECRET)),
+            updated_by_id: NOTIFY_USER_ID,
+        };
+        callbacks::set(&mut conn, &endpoint).await?;
+    }
+    Ok(())
+}
+
+fn sealer(keys: &str) -> anyhow::Result<Sealer> {
+    let keys: Vec<_> = keys.split(',').map(Key::parse).collect::<Result<_, _>>()?;
     let mut keys = keys.into_iter();
     let current = keys.next().context("the setting HERALD_SEALING_KEYS is empty")?;
-    Ok(herald_store::sealed::Sealer::new(current, keys.collect()))
+    Ok(Sealer::new(current, keys.collect()))
 }
 
 async fn run(roles: Vec<Role>, port: u16, cluster: Option<&mut Cluster>, start_paused: bool) -> anyhow::Result<()> {
@@ -158,6 +191,7 @@ fn roles(port: u16, stub_port: u16, database_url: &str, sealing_keys: &str) -> V
         ("AWS_ACCESS_KEY_ID", "development".to_owned()),
         ("AWS_SECRET_ACCESS_KEY", "development".to_owned()),
         ("AWS_REGION", "eu-west-1".to_owned()),
+        ("SERVICE_CALLBACKS_ALLOW_PRIVATE", "1".to_owned()),
     ];
     let role = |arguments: &[&str], extra: Vec<(&str, String)>| Role {
         arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
@@ -197,7 +231,11 @@ fn roles(port: u16, stub_port: u16, database_url: &str, sealing_keys: &str) -> V
             providers.to_vec(),
         ),
         role(
-            &["worker", "--queues", "retry,retry-email,receipts,periodic"],
+            &[
+                "worker",
+                "--queues",
+                "retry,retry-email,receipts,service-callbacks,service-callbacks-retry,periodic",
+            ],
             providers.to_vec(),
         ),
         role(&["beat"], vec![]),

@@ -1,11 +1,13 @@
-//! Commands of operators: look at runs and queues, and lay hands on them. What is changed leaves an audit row with who
-//! it was and why. Results go to standard output, as text for people or as JSON, one object a line; progress to
+//! Commands of operators: look at runs, queues and callbacks, and lay hands on them. What is changed leaves an audit row
+//! with who it was and why. Results go to standard output, as text for people or as JSON, one object a line; progress to
 //! standard error.
 
+mod callbacks;
 mod queues;
 mod runs;
 mod table;
 
+pub use callbacks::Callbacks;
 pub use queues::Queues;
 pub use runs::Runs;
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use herald_engine::{BatchLimits, Client};
-use herald_providers::{SmsClient, documents, firetext, mmg, ses, sns};
+use herald_providers::{SmsClient, callbacks, documents, firetext, mmg, ses, sns};
 use herald_workflows::{Tools, keep_house::DAYS_AHEAD, retry, tools};
 use sqlx::{
     Connection, PgPool,
@@ -110,6 +110,7 @@ pub async fn tools(pool: PgPool) -> anyhow::Result<Tools> {
         SmsClient::Mmg(mmg::Client::new(mmg)?),
     ];
     let ses = ses::Client::new(ses).await?;
+    let callbacks = callbacks::Client::new(config::callbacks()?)?;
     let sending = retry::sending(config::unknown_outcome_patience()?);
     let settings = config::api()?;
     let settings = tools::Settings {
@@ -118,6 +119,8 @@ pub async fn tools(pool: PgPool) -> anyhow::Result<Tools> {
         admin_host: settings.admin_host,
         sending,
         keep_days: config::keep_days()?,
+        keep_undeliverable_days: config::keep_undeliverable_days()?,
     };
-    Ok(Tools::new(pool, Arc::new(config::sealer()?), (sms, ses), settings))
+    let ways_out = (sms, ses, callbacks);
+    Ok(Tools::new(pool, Arc::new(config::sealer()?), ways_out, settings))
 }

@@ -26,7 +26,7 @@ impl Dev {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = program();
         command
-            .arg("dev")
+            .args(["dev", "--callbacks"])
             .current_dir(&dir)
             .env("PORT", port.to_string())
             .env("HERALD_LOG", "error");

@@ -8,6 +8,7 @@ mod api_lists;
 mod api_rows;
 mod arrivals;
 mod beyond;
+mod callbacks;
 mod clients;
 mod dev;
 mod engine;

@@ -1,5 +1,5 @@
-//! Receipts posted to the built program change rows as Notify's do (golden/receipts.json). The rows here have no
-//! delivery that waits for them, as after the take-over of a Notify database.
+//! Receipts posted to the built program change rows, and are told to services, as Notify's are (golden/receipts.json). The
+//! rows here have no delivery that waits for them, as after the take-over of a Notify database.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use herald_store::sealed::{Key, Sealer, context};
@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use sqlx::Row;
 use uuid::Uuid;
 
-use crate::harness::{Herald, SEALING_KEYS, eventually, http};
+use crate::{
+    callbacks::{calls, endpoint, lane},
+    harness::{Herald, SEALING_KEYS, SERVICE, eventually, http},
+};
 
 /// Case numbers where Herald differs on purpose, and why.
 const EXCEPTIONS: [(usize, &str); 4] = [
@@ -27,6 +30,7 @@ struct Case<'a> {
 #[tokio::test]
 async fn receipts_change_rows_as_notify_does() {
     let herald = Herald::start_all().await;
+    endpoint(&herald, lane(SERVICE), "callbacks").await;
     let golden: Value = serde_json::from_str(include_str!("golden/receipts.json")).unwrap();
     let mut cases = Vec::new();
     for (number, golden) in golden["cases"].as_array().unwrap().iter().enumerate() {
@@ -41,6 +45,7 @@ async fn receipts_change_rows_as_notify_does() {
     }
     let http = http();
     let mut differences = Vec::new();
+    let mut heard = 0;
     let steps = cases
         .iter()
         .map(|case| case.golden["steps"].as_array().unwrap().len())
@@ -54,13 +59,18 @@ async fn receipts_change_rows_as_notify_does() {
             differences.extend(post(&http, &herald, case, golden).await);
         }
         until_settled(&herald).await;
+        let calls = calls(&herald, "callbacks").await;
+        let told: Vec<Value> = calls[heard..].iter().map(body).collect();
+        heard = calls.len();
         for case in &cases {
             let Some(golden) = case.golden["steps"].get(step) else {
                 continue;
             };
             differences.extend(compare(&herald, case, &golden["result"]).await);
+            differences.extend(compare_told(&told, case, &golden["result"]));
         }
     }
+    assert!(heard > 100, "{heard}");
     differences.retain(|(number, _)| !EXCEPTIONS.iter().any(|(exception, _)| exception == number));
     assert!(
         differences.is_empty(),
@@ -205,4 +215,22 @@ async fn compare(herald: &Herald, case: &Case<'_>, expected: &Value) -> Option<(
             format!("became {found}, not {expected} ({})", case.golden["group"]),
         )
     })
+}
+
+fn body(call: &Value) -> Value {
+    serde_json::from_str(call["body"].as_str().unwrap()).unwrap()
+}
+
+/// Of delivery statuses: once, with the status that the row has become.
+fn compare_told(told: &[Value], case: &Case<'_>, expected: &Value) -> Option<(usize, String)> {
+    let id = case.id.to_string();
+    let told: Vec<&Value> = told
+        .iter()
+        .filter(|body| body["id"] == *id)
+        .map(|body| &body["status"])
+        .collect();
+    let queued = expected["service_callbacks_queued"].as_array().unwrap();
+    let statuses = queued.iter().filter(|task| *task == "send-delivery-status");
+    let expected: Vec<&Value> = statuses.map(|_| &expected["status"]).collect();
+    (told != expected).then(|| (case.number, format!("its service was told {told:?}, not {expected:?}")))
 }

@@ -46,7 +46,9 @@ impl Operation<'_> {
 
     /// Whether it is for callers who prove who they are.
     fn is_guarded(&self) -> bool {
-        self.path.starts_with("/v2/") || self.path.starts_with("/engine/")
+        ["/v2/", "/engine/", "/callbacks"]
+            .iter()
+            .any(|guarded| self.path.starts_with(guarded))
     }
 
     /// The statuses that any such operation can answer.

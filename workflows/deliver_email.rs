@@ -24,6 +24,6 @@ impl Workflow for DeliverEmail {
         let sent = run
             .attempt("send", &policy, |past| tools.send_email(self.id, past))
             .await;
-        follow(run, self.id, sent).await
+        follow(run, tools, self.id, sent).await
     }
 }

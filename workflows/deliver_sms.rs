@@ -20,6 +20,6 @@ impl Workflow for DeliverSms {
         let sent = run
             .attempt("send", &tools.sending, |past| tools.send_text(self.id, past))
             .await;
-        follow(run, self.id, sent).await
+        follow(run, tools, self.id, sent).await
     }
 }

@@ -1,15 +1,20 @@
 //! What stories change in our tables: each effect is applied in batches, in the transaction that records its step.
 
-use herald_engine::{Effect, EffectError, EffectResult, Transient};
+use std::sync::Arc;
 
-use herald_message::{receipt::Receipt, status::Status};
+use herald_engine::{Effect, EffectError, EffectResult, Transient};
+use herald_message::status::Status;
 use herald_store::{
+    callbacks::{self as events, Lane},
     complaints::{self, NewComplaint},
     notifications::{self, NewNotification, Sent, Settlement},
     received::{self, NewReceivedText},
+    sealed::Sealer,
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
+
+use crate::callbacks;
 
 /// A message is accepted.
 pub struct Insert(pub NewNotification);
@@ -33,71 +38,56 @@ impl Effect for MarkSending {
     }
 }
 
-/// A receipt has come. A message that is settled already is left as it is.
-pub struct Settle {
-    pub id: Uuid,
-    pub receipt: Receipt,
-    pub billable_units: Option<i32>,
+/// Something happened that a service may want to be told of. It is one kind of effect and a last one: a batch locks the
+/// numbers and the lanes of services once, in an order, so that batches of several workers cannot deadlock.
+pub struct Happened {
+    pub what: What,
+    pub sealer: Arc<Sealer>,
 }
 
-impl Effect for Settle {
+/// A message that is settled by it is told to its service. One that was settled before is left as it is.
+pub enum What {
+    Receipt(Settlement),
+    /// No receipt has come in time, or the message could not be sent while its service wanted it to be.
+    TimeIsOver(Uuid),
+    /// A recipient has complained. A complaint that was told before is left as it is.
+    Complaint(NewComplaint),
+    /// Somebody has sent a text to a service. One that the provider repeats is left as it is.
+    ReceivedText(NewReceivedText),
+}
+
+impl Effect for Happened {
+    const LAST: bool = true;
+
     async fn apply(batch: &[&Self], conn: &mut PgConnection) -> EffectResult {
-        let settlements: Vec<Settlement> = batch
-            .iter()
-            .map(|settle| Settlement {
-                id: settle.id,
-                receipt: settle.receipt.clone(),
-                billable_units: settle.billable_units,
-            })
-            .collect();
-        for settled in notifications::settle(conn, &settlements).await.map_err(told)? {
+        let Some(Self { sealer, .. }) = batch.first() else {
+            return Ok(());
+        };
+        let (mut receipts, mut late, mut reported, mut received) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for Self { what, .. } in batch {
+            match what {
+                What::Receipt(settlement) => receipts.push(settlement),
+                What::TimeIsOver(id) => late.push((*id, Status::TemporaryFailure)),
+                What::Complaint(complaint) => reported.push(complaint),
+                What::ReceivedText(text) => received.push(text),
+            }
+        }
+        let mut settled = notifications::settle(conn, &receipts).await.map_err(told)?;
+        settled.extend(notifications::fail(conn, &late).await.map_err(told)?);
+        for settled in &settled {
             tracing::debug!(notification = %settled.id, status = %settled.status, "settled");
         }
-        Ok(())
-    }
-}
+        let complaints = complaints::insert(conn, &reported).await.map_err(told)?;
+        let texts = received::insert(conn, &received).await.map_err(told)?;
 
-/// A recipient has complained. A complaint that was told before is left as it is.
-pub struct KeepComplaint(pub NewComplaint);
-
-impl Effect for KeepComplaint {
-    async fn apply(batch: &[&Self], conn: &mut PgConnection) -> EffectResult {
-        let complaints: Vec<NewComplaint> = batch.iter().map(|keep| keep.0.clone()).collect();
-        complaints::insert(conn, &complaints).await.map_err(told)?;
-        Ok(())
-    }
-}
-
-/// Somebody has sent a text to a service. One that the provider repeats is left as it is.
-pub struct KeepReceivedText(pub NewReceivedText);
-
-impl Effect for KeepReceivedText {
-    async fn apply(batch: &[&Self], conn: &mut PgConnection) -> EffectResult {
-        let texts: Vec<&NewReceivedText> = batch.iter().map(|keep| &keep.0).collect();
-        received::insert(conn, &texts).await.map_err(told)?;
-        Ok(())
-    }
-}
-
-/// No receipt has come in time.
-pub struct TimeOut {
-    pub id: Uuid,
-}
-
-impl Effect for TimeOut {
-    async fn apply(batch: &[&Self], conn: &mut PgConnection) -> EffectResult {
-        fail(conn, batch.iter().map(|timeout| timeout.id), Status::TemporaryFailure).await
-    }
-}
-
-/// It could not be sent while its service wanted it to be.
-pub struct Expire {
-    pub id: Uuid,
-}
-
-impl Effect for Expire {
-    async fn apply(batch: &[&Self], conn: &mut PgConnection) -> EffectResult {
-        fail(conn, batch.iter().map(|expire| expire.id), Status::TemporaryFailure).await
+        let mut events = callbacks::of_settled(conn, sealer, &settled).await.map_err(told)?;
+        events.extend(
+            callbacks::of_complaints(conn, sealer, &complaints)
+                .await
+                .map_err(told)?,
+        );
+        events.extend(callbacks::of_received_texts(conn, sealer, &texts).await.map_err(told)?);
+        callbacks::tell(conn, &events).await.map_err(told)
     }
 }
 
@@ -120,6 +110,42 @@ pub struct GiveUp {
 impl Effect for GiveUp {
     async fn apply(batch: &[&Self], conn: &mut PgConnection) -> EffectResult {
         fail(conn, batch.iter().map(|give_up| give_up.id), Status::TechnicalFailure).await
+    }
+}
+
+/// A service was told of an event, or refused for good to be told, and why.
+pub struct Close {
+    pub event: Uuid,
+    pub refusal: Option<String>,
+}
+
+impl Effect for Close {
+    async fn apply(batch: &[&Self], conn: &mut PgConnection) -> EffectResult {
+        let (mut delivered, mut refused) = (Vec::new(), Vec::new());
+        for Self { event, refusal } in batch {
+            match refusal {
+                None => delivered.push(*event),
+                Some(why) => refused.push((*event, why.as_str())),
+            }
+        }
+        events::delivered(conn, &delivered).await.map_err(told)?;
+        events::undeliverable(conn, &refused).await.map_err(told)
+    }
+}
+
+/// People do not want what waits in a lane to be told any more.
+pub struct Abandon {
+    pub lane: Lane,
+    pub run: Uuid,
+}
+
+impl Effect for Abandon {
+    async fn apply(batch: &[&Self], conn: &mut PgConnection) -> EffectResult {
+        // A deed of people: there are few.
+        for Self { lane, run } in batch {
+            events::abandon(conn, *lane, *run).await.map_err(told)?;
+        }
+        Ok(())
     }
 }
 

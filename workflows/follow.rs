@@ -9,7 +9,8 @@ use herald_store::notifications::Sent;
 use uuid::Uuid;
 
 use crate::{
-    effects::{Cancel, Expire, GiveUp, MarkSending, Settle, TimeOut},
+    Tools,
+    effects::{Cancel, GiveUp, MarkSending},
     receipts::ReceiptSignal,
     tools::{ProviderReference, SendPlan},
 };
@@ -19,6 +20,7 @@ const HOURS_72: Duration = Duration::from_secs(72 * 60 * 60);
 
 pub async fn follow(
     run: &mut Run,
+    tools: &Tools,
     id: Uuid,
     sent: Result<Attempted<SendPlan, ProviderReference>, Failure>,
 ) -> Result<(), Failure> {
@@ -27,7 +29,7 @@ pub async fn follow(
             match why {
                 StepFailure::Cancelled { .. } => run.commit("given up", Cancel { id })?,
                 // As its service wished: nobody has to look at this run.
-                StepFailure::Expired { .. } => return run.commit("given up", Expire { id }),
+                StepFailure::Expired { .. } => return run.commit("given up", tools.time_is_over(id)),
                 _ => run.commit("given up", GiveUp { id })?,
             }
             return Err(why.into());
@@ -38,49 +40,34 @@ pub async fn follow(
         SendPlan::NotNeeded => Ok(()),
         SendPlan::Pretend { sent, receipts } => {
             run.commit("sending", MarkSending(sent))?;
-            let billable_units = None;
-            receipts.into_iter().try_for_each(|receipt| {
-                run.commit(
-                    "settled",
-                    Settle {
-                        id,
-                        receipt,
-                        billable_units,
-                    },
-                )
-            })
+            receipts
+                .into_iter()
+                .try_for_each(|receipt| run.commit("settled", tools.settle(id, receipt, None)))
         }
         SendPlan::Send(plan) => {
             let billable_units = Some(plan.billable_units);
             let reference = sent.answer.flatten();
             run.commit("sending", MarkSending(Sent { reference, ..plan }))?;
-            until_settled(run, id, billable_units).await
+            until_settled(run, tools, id, billable_units).await
         }
     }
 }
 
-async fn until_settled(run: &mut Run, id: Uuid, billable_units: Option<i32>) -> Result<(), Failure> {
+async fn until_settled(run: &mut Run, tools: &Tools, id: Uuid, billable_units: Option<i32>) -> Result<(), Failure> {
     loop {
         let patience = run.left_of_age(HOURS_72);
         let receipt = match run.wait_for(patience).await {
             Ok(Some(ReceiptSignal(receipt))) => receipt,
-            Ok(None) => return run.commit("timed out", TimeOut { id }),
+            Ok(None) => return run.commit("timed out", tools.time_is_over(id)),
             // What a provider has taken cannot be called back; nobody follows it any more.
             Err(cancelled @ Failure::Step(StepFailure::Cancelled { .. })) => {
-                run.commit("timed out", TimeOut { id })?;
+                run.commit("timed out", tools.time_is_over(id))?;
                 return Err(cancelled);
             }
             Err(failure) => return Err(failure),
         };
         let is_final = receipt.status != Some(Status::Pending);
-        run.commit(
-            "settled",
-            Settle {
-                id,
-                receipt,
-                billable_units,
-            },
-        )?;
+        run.commit("settled", tools.settle(id, receipt, billable_units))?;
         if is_final {
             return Ok(());
         }

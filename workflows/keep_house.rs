@@ -1,4 +1,5 @@
-//! Prepares the engine's tables for the days ahead, and takes away the days that are over. It runs by the clock; see [`crate::schedule`].
+//! Prepares the engine's tables for the days ahead, and takes away what is over: days of them, and events that services
+//! could not be told of. It runs by the clock; see [`crate::schedule`].
 
 use herald_engine::{Failure, Queue, Run, Workflow};
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ impl Workflow for KeepHouse {
         })
         .await?;
         run.attempt("tidy", &retry::housekeeping(), |_| tools.tidy()).await?;
+        run.attempt("tidy callbacks", &retry::housekeeping(), |_| tools.tidy_callbacks())
+            .await?;
         Ok(())
     }
 }

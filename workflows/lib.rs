@@ -6,13 +6,17 @@
 //! | [`deliver_email`] | sends one email and follows it until it is settled |
 //! | [`settle_receipt`] | applies a receipt that no delivery waits for |
 //! | [`find_email`] | finds the email that a receipt of SES is about |
-//! | [`record_complaint`] | records that a recipient complained about an email |
+//! | [`record_complaint`] | records that a recipient complained about an email, and has its service told |
+//! | [`call_service`] | tells a service, one event after the other, what happened |
 //! | [`keep_house`] | prepares the engine's tables for the days ahead |
 //!
-//! [`accept`], [`receipts`] and [`received`] are the ways in, [`schedule`] is what happens by the clock; [`effects`] what stories change in our tables; [`tools`] the outside
+//! [`accept`], [`receipts`], [`received`] and [`callbacks`] are the ways in, [`schedule`] is what happens by the clock;
+//! [`effects`] what stories change in our tables; [`tools`] the outside
 //! world as stories see it.
 
 pub mod accept;
+pub mod call_service;
+pub mod callbacks;
 pub mod deliver_email;
 pub mod deliver_sms;
 mod effects;
@@ -41,5 +45,6 @@ pub fn registry(tools: Tools) -> Registry<Tools> {
         .add::<settle_receipt::SettleReceipt>()
         .add::<find_email::FindEmail>()
         .add::<record_complaint::RecordComplaint>()
+        .add::<call_service::CallService>()
         .add::<keep_house::KeepHouse>()
 }

@@ -13,10 +13,25 @@ pub const RETRY_EMAIL: Queue = Queue("retry-email");
 /// Everything that a receipt sets going: a flood of them cannot delay sending.
 pub const RECEIPTS: Queue = Queue("receipts");
 
+/// What services are told.
+pub const SERVICE_CALLBACKS: Queue = Queue("service-callbacks");
+/// Services that did not answer: they cannot delay those that do.
+pub const SERVICE_CALLBACKS_RETRY: Queue = Queue("service-callbacks-retry");
+
 /// What the schedules start.
 pub const PERIODIC: Queue = Queue("periodic");
 
-pub const ALL: [Queue; 7] = [SEND_SMS, SEND_EMAIL, RESEARCH, RETRY, RETRY_EMAIL, RECEIPTS, PERIODIC];
+pub const ALL: [Queue; 9] = [
+    SEND_SMS,
+    SEND_EMAIL,
+    RESEARCH,
+    RETRY,
+    RETRY_EMAIL,
+    RECEIPTS,
+    SERVICE_CALLBACKS,
+    SERVICE_CALLBACKS_RETRY,
+    PERIODIC,
+];
 
 /// The queue of that name.
 pub fn named(name: &str) -> Option<Queue> {

@@ -1,19 +1,21 @@
-//! The way in for texts that people send to a service. They are kept before the provider is answered.
+//! The way in for texts that people send to a service. They are kept, and their service will be told of them, before the
+//! provider is answered.
+
+use std::sync::Arc;
 
 use herald_engine::{Client, Error, Submission};
-use herald_store::received::NewReceivedText;
+use herald_store::{received::NewReceivedText, sealed::Sealer};
 
-use crate::effects::KeepReceivedText;
+use crate::effects::{Happened, What};
 
 /// Accepts a text. Returns after the commit, which concurrent callers share. Harmless to repeat with the same key.
 ///
-/// Whoever is to hear of the text is told by a run that starts in the same submission, once for the same key.
-///
 /// # Errors
 /// As [`Client::submit`].
-pub async fn text(engine: &Client, text: NewReceivedText) -> Result<(), Error> {
-    engine
-        .submit(Submission::new().effect(KeepReceivedText(text)))
-        .await
-        .map(drop)
+pub async fn text(engine: &Client, sealer: &Arc<Sealer>, text: NewReceivedText) -> Result<(), Error> {
+    let received = Happened {
+        what: What::ReceivedText(text),
+        sealer: Arc::clone(sealer),
+    };
+    engine.submit(Submission::new().effect(received)).await.map(drop)
 }

@@ -1,11 +1,11 @@
-//! Records that a recipient complained about an email, live or archived. The email's status stays as it is.
+//! Records that a recipient complained about an email, live or archived, and has its service told. The email's status stays as it is.
 
 use herald_engine::{Failure, Queue, Run, Workflow};
 use herald_message::receipt::ses::Complaint;
 use herald_store::complaints::NewComplaint;
 use serde::{Deserialize, Serialize};
 
-use crate::{Tools, effects::KeepComplaint, queues, retry};
+use crate::{Tools, queues, retry};
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RecordComplaint {
@@ -38,7 +38,6 @@ impl Workflow for RecordComplaint {
             complaint_type: complaint.complaint_type,
             complaint_date: complaint.at,
         };
-        // Whoever is to hear of a complaint is told by a run that starts after this step: it is recorded once.
-        run.commit("recorded", KeepComplaint(new))
+        run.commit("recorded", tools.record(new))
     }
 }

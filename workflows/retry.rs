@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use herald_engine::{Backoff, OnUnknown, RetryPolicy, Signal};
+use rand::Rng;
 
 use crate::{queues, receipts::ReceiptSignal};
 
@@ -64,5 +65,45 @@ pub fn reading() -> RetryPolicy {
         },
         queue: queues::RECEIPTS,
         on_unknown: OnUnknown::Repeat,
+    }
+}
+
+/// For how long after an event its call is repeated.
+pub const TELLING_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Of a service, until [`TELLING_PATIENCE`] ends it: attempts bound only how long the journal of a run can become. The
+/// delays are those of [`calling_after`]. Services know an event that comes twice by its id.
+pub fn telling() -> RetryPolicy {
+    RetryPolicy {
+        attempts: 250,
+        queue: queues::SERVICE_CALLBACKS_RETRY,
+        ..resting()
+    }
+}
+
+/// The time before the next call to a service that has failed so often before in a row: from five seconds, three times
+/// as long each time, to half an hour, and up to a fifth more.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "drawn in an attempt, whose back-off is recorded"
+)]
+pub(crate) fn calling_after(failures: usize) -> Duration {
+    let growth = 3_u32.saturating_pow(u32::try_from(failures).unwrap_or(u32::MAX));
+    let delay = Duration::from_secs(5).saturating_mul(growth);
+    delay
+        .min(Duration::from_secs(30 * 60))
+        .mul_f64(rand::rng().random_range(1.0..1.2))
+}
+
+/// Whether the next call to a service that has failed so often in a row, for half an hour and more, is about another event.
+pub(crate) fn tries_another(failures: usize) -> bool {
+    failures >= 6 && failures.is_multiple_of(2)
+}
+
+/// Of our own database, between two services.
+pub fn resting() -> RetryPolicy {
+    RetryPolicy {
+        queue: queues::SERVICE_CALLBACKS,
+        ..reading()
     }
 }

@@ -5,7 +5,7 @@ use herald_message::receipt::Receipt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Tools, effects::Settle, queues, retry};
+use crate::{Tools, queues, retry};
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SettleReceipt {
@@ -22,13 +22,6 @@ impl Workflow for SettleReceipt {
         let units = run
             .attempt("count", &retry::reading(), |_| tools.fragments_of(self.id))
             .await?;
-        run.commit(
-            "settled",
-            Settle {
-                id: self.id,
-                receipt: self.receipt,
-                billable_units: units.answer.flatten(),
-            },
-        )
+        run.commit("settled", tools.settle(self.id, self.receipt, units.answer.flatten()))
     }
 }

@@ -1,5 +1,6 @@
 //! The outside world as stories see it. Each outside error becomes *again*, *never* or *unknown* here, once.
 
+mod calling;
 mod choice;
 mod reading;
 
@@ -14,19 +15,22 @@ use herald_message::{
     sms::{self, SmsTemplate},
     status::Status,
 };
-use herald_providers::{Accepted, Email, Outcome, SendError, SmsClient, Text, ses};
+use herald_providers::{Accepted, Email, Outcome, SendError, SmsClient, Text, callbacks, ses};
 use herald_store::{
     KeyType, NotificationType,
-    complaints::{self, Subject},
+    complaints::{self, NewComplaint, Subject},
     idempotency, limits,
-    notifications::{self, Sent, ToSend},
+    notifications::{self, Sent, Settlement, ToSend},
     sealed::{Sealer, context},
 };
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::research;
+use crate::{
+    effects::{Happened, What},
+    research,
+};
 use choice::Weights;
 use reading::Reader;
 
@@ -36,6 +40,7 @@ pub struct Tools {
     sealer: Arc<Sealer>,
     sms: Vec<SmsClient>,
     ses: ses::Client,
+    callbacks: callbacks::Client,
     /// After the @ of every sender's address.
     email_domain: String,
     /// Where mail programs reach the API: for the unsubscribe link in an email's header.
@@ -48,6 +53,7 @@ pub struct Tools {
     pub(crate) sending: RetryPolicy,
     /// For how many days what has ended is remembered.
     keep_days: u16,
+    keep_undeliverable_days: u16,
 }
 
 /// Plain values; nothing here reads the environment.
@@ -62,6 +68,8 @@ pub struct Settings {
     pub sending: RetryPolicy,
     /// For how many days the engine remembers what has ended.
     pub keep_days: u16,
+    /// For how many days an event that a service could not be told of can be replayed.
+    pub keep_undeliverable_days: u16,
 }
 
 /// What a send is going to be, journaled before it happens.
@@ -99,13 +107,14 @@ impl Tools {
     pub fn new(
         pool: PgPool,
         sealer: Arc<Sealer>,
-        (sms, ses): (Vec<SmsClient>, ses::Client),
+        (sms, ses, callbacks): (Vec<SmsClient>, ses::Client, callbacks::Client),
         Settings {
             email_domain,
             api_host,
             admin_host,
             sending,
             keep_days,
+            keep_undeliverable_days,
         }: Settings,
     ) -> Self {
         let (weights, messages) = (Weights::new(pool.clone()), Reader::new(pool.clone()));
@@ -114,6 +123,7 @@ impl Tools {
             sealer,
             sms,
             ses,
+            callbacks,
             email_domain,
             api_host,
             admin_host,
@@ -121,12 +131,37 @@ impl Tools {
             messages,
             sending,
             keep_days,
+            keep_undeliverable_days,
         }
     }
 
     /// Keeps to the limits of SES, for as long as it is polled.
     pub fn keep_pace_of_emails(&self) -> impl Future<Output = Infallible> + use<> {
         self.ses.clone().keep_pace()
+    }
+
+    /// A receipt has come.
+    pub(crate) fn settle(&self, id: Uuid, receipt: Receipt, billable_units: Option<i32>) -> Happened {
+        self.happened(What::Receipt(Settlement {
+            id,
+            receipt,
+            billable_units,
+        }))
+    }
+
+    /// No receipt has come in time, or it could not be sent while its service wanted it to be.
+    pub(crate) fn time_is_over(&self, id: Uuid) -> Happened {
+        self.happened(What::TimeIsOver(id))
+    }
+
+    /// A recipient has complained.
+    pub(crate) fn record(&self, complaint: NewComplaint) -> Happened {
+        self.happened(What::Complaint(complaint))
+    }
+
+    fn happened(&self, what: What) -> Happened {
+        let sealer = Arc::clone(&self.sealer);
+        Happened { what, sealer }
     }
 
     /// Renders a text and chooses who sends it.

@@ -7,6 +7,8 @@
 mod admin;
 mod auth;
 mod cache;
+mod callbacks;
+mod callbacks_spec;
 mod cancel;
 mod changes;
 mod content;
@@ -51,6 +53,7 @@ use sqlx::PgPool;
 use tokio::{net::TcpListener, sync::Semaphore};
 
 pub use admin::{ADMIN_CLIENT, AdminKeys};
+pub use callbacks_spec::callbacks_spec;
 pub use error::Error;
 pub use inbound::InboundCredentials;
 pub use internal::LONGEST_REASON;
@@ -245,10 +248,10 @@ fn public_service() -> OpenApiService<Public, ()> {
     )
 }
 
-type Internal = (engine::Runs, engine::Queues, engine::Audit);
+type Internal = (engine::Runs, engine::Queues, engine::Audit, callbacks::Callbacks);
 
 fn internal() -> Internal {
-    (engine::Runs, engine::Queues, engine::Audit)
+    (engine::Runs, engine::Queues, engine::Audit, callbacks::Callbacks)
 }
 
 #[derive(Tags)]
@@ -271,4 +274,6 @@ enum Tag {
 enum InternalTag {
     /// Where runs and queues of the engine stand, and hands on them.
     Engine,
+    /// What services are still to be told, or could not be told.
+    Callbacks,
 }

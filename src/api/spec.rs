@@ -13,13 +13,15 @@ use serde_json::{Map, Value, json};
 use crate::{list::STATUSES, once};
 
 /// Schemas of requests that are refused when they have a property more.
-const CLOSED_REQUESTS: [&str; 6] = [
+const CLOSED_REQUESTS: [&str; 8] = [
     "SmsRequest",
     "EmailRequest",
     "Reason",
     "SelectedRuns",
     "RunSelection",
     "NewLimits",
+    "SelectedEvents",
+    "EventSelection",
 ];
 
 /// Schemas of requests to which anything may be added.

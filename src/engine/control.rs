@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::{Error, journal::Event, statements as sql};
@@ -136,12 +136,7 @@ impl Action {
 }
 
 /// Returns the queues in which something may be due now. The runs are locked.
-async fn apply(
-    conn: &mut sqlx::PgConnection,
-    action: Action,
-    runs: &[Uuid],
-    reason: &str,
-) -> Result<Vec<String>, Error> {
+async fn apply(conn: &mut PgConnection, action: Action, runs: &[Uuid], reason: &str) -> Result<Vec<String>, Error> {
     let why = reason.to_owned();
     match action {
         Action::Cancel => {
@@ -219,6 +214,20 @@ pub async fn change_queue(pool: &PgPool, queue: &str, change: QueueChange, actor
     };
     sql::notify(&mut transaction, &rung).await?;
     Ok(transaction.commit().await?)
+}
+
+/// Records a deed on what belongs to others than the engine, in the transaction that does it.
+///
+/// # Errors
+/// Any error of the database.
+pub async fn audit(
+    conn: &mut PgConnection,
+    actor: &Actor,
+    action: &str,
+    target: &Value,
+    changed: usize,
+) -> sqlx::Result<()> {
+    sql::audit(conn, actor, action, target, changed).await
 }
 
 fn checked(queue: &str, limits: QueueLimits) -> Result<QueueLimits, Error> {

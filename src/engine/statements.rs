@@ -218,6 +218,16 @@ pub(crate) async fn have_journals(conn: &mut PgConnection, runs: &[Uuid]) -> sql
     .await
 }
 
+/// Which of these runs are there and have not failed.
+pub(crate) async fn alive(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        "select id from engine.run where id = any ($1) and state || '' <> 'failed'",
+        ids
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// Takes the keys of runs that are to be started once; returns the runs that got theirs, or had it before.
 pub(crate) async fn take_keys(
     conn: &mut PgConnection,

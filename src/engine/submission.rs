@@ -130,6 +130,10 @@ impl NewRun {
         })
     }
 
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
     /// Gives the run the id of the thing it is about, so that signals find it without a look-up. Starting it
     /// twice by the same id is starting it once. Use a version 7 id: its time chooses the journal's partition.
     pub fn with_id(mut self, id: Uuid) -> Self {

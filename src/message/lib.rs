@@ -1,5 +1,6 @@
 //! Pure rules of messages: who may receive one, what it says, and how long it is. No I/O, no clock.
 
+pub mod callback;
 pub mod email;
 pub mod email_address;
 pub mod html;

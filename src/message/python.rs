@@ -1,9 +1,52 @@
 //! Values as Python prints them: Notify shows numbers and nested values in messages, and quotes what was sent in
 //! errors, in this form, and clients have tests on it.
 
-use std::fmt::Write;
+use std::{fmt::Write, io};
 
-use serde_json::{Number, Value};
+use serde::Serialize;
+use serde_json::{Number, Serializer, Value, ser::Formatter};
+
+/// JSON as `json.dumps()` writes it: a space after commas and colons, and nothing outside of ASCII.
+///
+/// # Panics
+/// When the value has maps with keys that are no text; ours have none.
+pub fn dumps(value: &impl Serialize) -> String {
+    let mut text = Vec::new();
+    value
+        .serialize(&mut Serializer::with_formatter(&mut text, Dumps))
+        .expect("maps have text for keys");
+    String::from_utf8(text).expect("JSON is text")
+}
+
+struct Dumps;
+
+impl Formatter for Dumps {
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        out.write_all(if first { "" } else { ", " }.as_bytes())
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        out.write_all(if first { "" } else { ", " }.as_bytes())
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, out: &mut W) -> io::Result<()> {
+        out.write_all(b": ")
+    }
+
+    /// What needs no escape by the rules of JSON may still need one by Python's.
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+        for char in fragment.chars() {
+            if matches!(char, ' '..='~') {
+                write!(out, "{char}")?;
+                continue;
+            }
+            for unit in char.encode_utf16(&mut [0; 2]) {
+                write!(out, "\\u{unit:04x}")?;
+            }
+        }
+        Ok(())
+    }
+}
 
 /// Python's `repr()`.
 pub fn repr(value: &Value) -> String {

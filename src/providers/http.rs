@@ -13,7 +13,7 @@ use crate::{ReceiptUrl, SendError, SetupError, Timeouts};
 pub(crate) const LONGEST_ANSWER: usize = 64 * 1024;
 
 /// A wish to wait for longer than this is not believed.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// A client for one provider. Idle connections are dropped before a provider's load balancer would (60 s and more),
 /// so that few requests meet a connection that is just being closed: each of those has an unknown outcome.
@@ -132,7 +132,7 @@ pub(crate) fn no_answer(error: &reqwest::Error) -> SendError {
 }
 
 /// `Retry-After` in seconds; the form with a date is not used by these providers.
-fn retry_after(response: &Response) -> Option<Duration> {
+pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
     let seconds = response
         .headers()
         .get(RETRY_AFTER)?

@@ -1,9 +1,11 @@
-//! Ways out of Herald: Firetext and MMG for texts, SES for emails, document-download for the files of emails.
+//! Ways out of Herald: Firetext and MMG for texts, SES for emails, document-download for the files of emails, and calls to
+//! services.
 //!
 //! A client sends once and says what became of it; whether and when to try again is the engine's business. What a
 //! provider said is classified in one place (`outcome`), by the one question that matters for the next attempt:
 //! can the message have been taken? No error carries a number, an address or content.
 
+pub mod callbacks;
 pub mod documents;
 pub mod firetext;
 mod http;

@@ -50,9 +50,12 @@ pub struct NewComplaint {
     pub complaint_date: Option<DateTime>,
 }
 
-/// Inserts what is not there yet, and says how many rows that was.
-pub async fn insert(conn: &mut PgConnection, complaints: &[NewComplaint]) -> Result<u64> {
-    let done = sqlx::query!(
+/// Inserts what is not there yet, and says what that was.
+pub async fn insert(conn: &mut PgConnection, complaints: &[&NewComplaint]) -> Result<Vec<Uuid>> {
+    if complaints.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(sqlx::query_scalar!(
         "
         insert into complaints (
             id, notification_id, service_id, ses_feedback_id, complaint_type, complaint_date, created_at)
@@ -61,6 +64,7 @@ pub async fn insert(conn: &mut PgConnection, complaints: &[NewComplaint]) -> Res
         from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[])
             c (id, notification_id, service_id, feedback_id, complaint_type, complaint_date)
         on conflict do nothing
+        returning id
         ",
         &column(complaints, |c| c.id),
         &column(complaints, |c| c.notification_id),
@@ -69,7 +73,6 @@ pub async fn insert(conn: &mut PgConnection, complaints: &[NewComplaint]) -> Res
         &column(complaints, |c| c.complaint_type.as_deref()) as &[Option<&str>],
         &column(complaints, |c| c.complaint_date) as &[Option<DateTime>],
     )
-    .execute(conn)
-    .await?;
-    Ok(done.rows_affected())
+    .fetch_all(conn)
+    .await?)
 }

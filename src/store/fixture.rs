@@ -119,6 +119,15 @@ async fn insert_content(conn: &mut PgConnection, rows: &rows::Rows) -> Result<()
          insert into api_keys_history select * from added",
         all(&rows.keys),
     )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        "with added as (
+            insert into service_callback_api select * from jsonb_populate_recordset(null::service_callback_api, $1)
+            on conflict do nothing returning *)
+         insert into service_callback_api_history select * from added",
+        all(&rows.callbacks),
+    )
     .execute(conn)
     .await?;
     Ok(())

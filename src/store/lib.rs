@@ -6,6 +6,7 @@
 //!   and new ones are the database's `now()`, never a worker's clock.
 //! - Personal data is sealed ([`sealed`]) before it comes here, and no error holds any.
 
+pub mod callbacks;
 pub mod complaints;
 mod error;
 pub mod fixture;
@@ -27,7 +28,7 @@ mod words;
 
 pub use error::Error;
 pub use migrate::{MIGRATOR, migrate, schema_version};
-pub use words::{KeyType, NotificationType, UnknownWord};
+pub use words::{CallbackType, KeyType, NotificationType, UnknownWord};
 
 pub type Result<T> = std::result::Result<T, Error>;
 

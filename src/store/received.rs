@@ -78,9 +78,12 @@ pub struct NewReceivedText {
     pub key: String,
 }
 
-/// Inserts what is not there yet, and says how many rows that was.
-pub async fn insert(conn: &mut PgConnection, texts: &[&NewReceivedText]) -> Result<u64> {
-    let done = sqlx::query!(
+/// Inserts what is not there yet, and says what that was.
+pub async fn insert(conn: &mut PgConnection, texts: &[&NewReceivedText]) -> Result<Vec<Uuid>> {
+    if texts.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(sqlx::query_scalar!(
         "
         insert into inbound_sms (
             id, service_id, notify_number, user_number, content, provider, provider_reference, provider_date,
@@ -93,6 +96,7 @@ pub async fn insert(conn: &mut PgConnection, texts: &[&NewReceivedText]) -> Resu
         ) t (id, service_id, notify_number, user_number, content, provider, provider_reference, provider_date,
             received_key)
         on conflict (received_key) where received_key is not null do nothing
+        returning id
         ",
         &column(texts, |t| t.id),
         &column(texts, |t| t.service_id),
@@ -104,7 +108,6 @@ pub async fn insert(conn: &mut PgConnection, texts: &[&NewReceivedText]) -> Resu
         &column(texts, |t| t.provider_date) as &[Option<DateTime>],
         &column(texts, |t| t.key.as_str()) as &[&str],
     )
-    .execute(conn)
-    .await?;
-    Ok(done.rows_affected())
+    .fetch_all(conn)
+    .await?)
 }

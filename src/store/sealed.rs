@@ -24,6 +24,10 @@ pub mod context {
     /// The JSON object of a notification.
     pub const PERSONALISATION: &str = "notifications._personalisation";
     pub const RECEIVED_TEXT: &str = "inbound_sms.content";
+    pub const CALLBACK_TOKEN: &str = "service_callback_api.bearer_token";
+    pub const CALLBACK_SIGNING_SECRET: &str = "service_callback_api.signing_secret";
+    /// The body of a call.
+    pub const CALLBACK_PAYLOAD: &str = "service_callback_event.payload";
 }
 
 const VERSION: &str = "h1";

@@ -28,6 +28,16 @@ pub enum NotificationType {
     Letter,
 }
 
+/// What kind of event a service is called about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallbackType {
+    DeliveryStatus,
+    Complaint,
+    ReturnedLetter,
+    InboundSms,
+}
+
 /// A text outside of the set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a word of this set")]
@@ -51,6 +61,25 @@ impl NotificationType {
             Self::Sms => "sms",
             Self::Email => "email",
             Self::Letter => "letter",
+        }
+    }
+}
+
+impl CallbackType {
+    pub const ALL: [Self; 4] = [
+        Self::DeliveryStatus,
+        Self::Complaint,
+        Self::ReturnedLetter,
+        Self::InboundSms,
+    ];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DeliveryStatus => "delivery_status",
+            Self::Complaint => "complaint",
+            Self::ReturnedLetter => "returned_letter",
+            Self::InboundSms => "inbound_sms",
         }
     }
 }
@@ -81,6 +110,15 @@ impl FromStr for NotificationType {
     }
 }
 
+impl FromStr for CallbackType {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        let named = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        named.ok_or(UnknownWord)
+    }
+}
+
 impl fmt::Display for KeyType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -88,6 +126,12 @@ impl fmt::Display for KeyType {
 }
 
 impl fmt::Display for NotificationType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for CallbackType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -132,4 +176,4 @@ macro_rules! read_from_text {
     )+ };
 }
 
-read_from_text!(KeyType, NotificationType, StatusText);
+read_from_text!(KeyType, NotificationType, CallbackType, StatusText);

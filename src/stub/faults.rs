@@ -1,8 +1,8 @@
 //! How a party shall fail. Set over HTTP, one list a party; a fault with `times` goes after that many requests
 //! and makes room for the next of the list.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Json;
 use axum::body::Bytes;
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::World;
+use crate::callbacks::CALLBACKS;
 
 /// One set of faults; all that are given apply together to each request that it hits.
 ///
@@ -37,6 +38,9 @@ pub struct Fault {
     /// Seconds, sent as `Retry-After`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
+    /// Sent as `Location`, by the services that are called back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
     /// Error code of SES, such as `Throttling` (otherwise chosen by the status), or of Firetext's answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
@@ -116,7 +120,7 @@ fn is_zero(value: &u32) -> bool {
     *value == 0
 }
 
-/// Who is played here and can fail.
+/// Who is played here and can fail; services besides, by the names of their endpoints.
 #[derive(Clone, Copy)]
 pub(crate) enum Party {
     Provider(Provider),
@@ -143,13 +147,43 @@ impl Party {
 /// The faults set at present.
 #[derive(Default)]
 pub(crate) struct Faults {
-    lists: [Mutex<VecDeque<Arc<Fault>>>; Party::ALL.len()],
+    lists: [Faulty; Party::ALL.len()],
+    services: Mutex<HashMap<String, Arc<Faulty>>>,
 }
+
+/// The faults of one of the outside world, the next one first.
+#[derive(Default)]
+pub(crate) struct Faulty(Mutex<VecDeque<Arc<Fault>>>);
 
 impl Faults {
     /// The fault that the next request meets, counted against its `times`.
     pub(crate) fn next(&self, party: Party) -> Option<Arc<Fault>> {
-        let mut list = self.list(party).lock().unwrap_or_else(PoisonError::into_inner);
+        self.list(party).next()
+    }
+
+    /// As [`Self::next`], for the call of a service.
+    pub(crate) fn next_of_service(&self, name: &str) -> Option<Arc<Fault>> {
+        self.of_service(name).next()
+    }
+
+    fn list(&self, party: Party) -> &Faulty {
+        &self.lists[match party {
+            Party::Provider(Provider::Firetext) => 0,
+            Party::Provider(Provider::Mmg) => 1,
+            Party::Provider(Provider::Ses) => 2,
+            Party::Documents => 3,
+        }]
+    }
+
+    fn of_service(&self, name: &str) -> Arc<Faulty> {
+        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(services.entry(name.to_owned()).or_default())
+    }
+}
+
+impl Faulty {
+    fn next(&self) -> Option<Arc<Fault>> {
+        let mut list = self.lock();
         let front = list.front_mut()?;
         if front.share.is_some_and(|share| !rand::random_bool(share)) {
             return None;
@@ -165,49 +199,44 @@ impl Faults {
         fault.times.is_none_or(|times| times > 0).then_some(fault)
     }
 
-    fn list(&self, party: Party) -> &Mutex<VecDeque<Arc<Fault>>> {
-        &self.lists[match party {
-            Party::Provider(Provider::Firetext) => 0,
-            Party::Provider(Provider::Mmg) => 1,
-            Party::Provider(Provider::Ses) => 2,
-            Party::Documents => 3,
-        }]
-    }
-
-    fn set(&self, party: Party, faults: Vec<Fault>) {
+    fn set(&self, faults: Vec<Fault>) {
         let faults = faults.into_iter().filter(|fault| *fault != Fault::default());
-        *self.list(party).lock().unwrap_or_else(PoisonError::into_inner) = faults.map(Arc::new).collect();
+        *self.lock() = faults.map(Arc::new).collect();
     }
 
-    fn shown(&self, party: Party) -> serde_json::Value {
-        let list = self.list(party).lock().unwrap_or_else(PoisonError::into_inner);
+    fn shown(&self) -> serde_json::Value {
+        let list = self.lock();
         match (list.len(), list.front()) {
             (1, Some(only)) => json!(**only),
             (0, _) | (_, None) => json!({}),
             _ => list.iter().map(|fault| json!(**fault)).collect(),
         }
     }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Fault>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// `GET /faults/{party}`
 pub(crate) async fn show(State(world): State<Arc<World>>, Path(name): Path<String>) -> Response {
-    with_party(&name, |party| Json(world.faults.shown(party)).into_response())
+    with_faulty(&world, &name, |faulty| Json(faulty.shown()).into_response())
 }
 
 /// `DELETE /faults/{party}`
 pub(crate) async fn clear(State(world): State<Arc<World>>, Path(name): Path<String>) -> Response {
-    with_party(&name, |party| {
-        world.faults.set(party, Vec::new());
+    with_faulty(&world, &name, |faulty| {
+        faulty.set(Vec::new());
         StatusCode::NO_CONTENT.into_response()
     })
 }
 
 /// `PUT /faults/{party}` with one set of faults or a list of them; answers with what is set now.
 pub(crate) async fn set(State(world): State<Arc<World>>, Path(name): Path<String>, body: Bytes) -> Response {
-    with_party(&name, |party| match parse(&body) {
+    with_faulty(&world, &name, |faulty| match parse(&body) {
         Ok(faults) => {
-            world.faults.set(party, faults);
-            Json(world.faults.shown(party)).into_response()
+            faulty.set(faults);
+            Json(faulty.shown()).into_response()
         }
         Err(error) => (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response(),
     })
@@ -224,12 +253,16 @@ fn parse(body: &[u8]) -> Result<Vec<Fault>, String> {
     Ok(faults)
 }
 
-fn with_party(name: &str, then: impl FnOnce(Party) -> Response) -> Response {
+/// `callbacks` are the calls to `/callbacks`, `callbacks/a` those to `/callbacks/a`.
+fn with_faulty(world: &World, name: &str, then: impl FnOnce(&Faulty) -> Response) -> Response {
+    if name == CALLBACKS || name.strip_prefix(CALLBACKS).is_some_and(|rest| rest.starts_with('/')) {
+        return then(&world.faults.of_service(name));
+    }
     match Party::ALL.into_iter().find(|party| party.name() == name) {
-        Some(party) => then(party),
+        Some(party) => then(world.faults.list(party)),
         None => {
             let names = Party::ALL.map(Party::name).join(", ");
-            let error = format!("there is no provider {name}; there are {names}");
+            let error = format!("there is no provider {name}; there are {names}, {CALLBACKS} and {CALLBACKS}/…");
             (StatusCode::NOT_FOUND, Json(json!({ "error": error }))).into_response()
         }
     }

@@ -1,5 +1,5 @@
-//! The fake outside world for development and tests: Firetext, MMG and SES, the phone and inbox behind them, and the
-//! document-download service.
+//! The fake outside world for development and tests: Firetext, MMG and SES, the phone and inbox behind them, the
+//! document-download service, and services that are called back.
 //!
 //! | route | what |
 //! |---|---|
@@ -8,13 +8,16 @@
 //! | `GET /phone`, `DELETE /phone`, `GET /phone/count` | what arrived, in order; `?reference=` filters |
 //! | `POST /documents/services/{id}/documents` | takes a file and gives a link to it, under `/documents/{id}` |
 //! | `GET /documents` | the files that are kept, and how often one was brought |
-//! | `GET`, `PUT`, `DELETE /faults/{firetext,mmg,ses,documents}` | how to fail: see [`faults::Fault`] |
+//! | `POST /callbacks`, `POST /callbacks/{name}` | endpoints of services |
+//! | `GET /callbacks`, `DELETE /callbacks` | what they were called with, in order; `?endpoint=` filters |
+//! | `GET`, `PUT`, `DELETE /faults/{firetext,mmg,ses,documents,callbacks,callbacks/…}` | how to fail: see [`faults::Fault`] |
 //! | `GET /SimpleNotificationService-stub.pem` | the certificate of the key that signs those notices: see [`sns`] |
 //! | `GET /sns/confirm?Token=…`, `GET /sns/confirmed` | confirms a subscription; the tokens of those confirmed |
 //! | `GET /receipts` | counts of receipts: waiting, attempts, posted, refused, given up |
 //! | `GET /` | ok |
 
 mod answer;
+mod callbacks;
 mod documents;
 pub mod faults;
 mod phone;
@@ -34,6 +37,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
+use crate::callbacks::Calls;
 use crate::documents::Documents;
 use crate::faults::Faults;
 use crate::phone::Phone;
@@ -75,6 +79,7 @@ impl Default for Settings {
 /// What all handlers share.
 struct World {
     faults: Faults,
+    calls: Calls,
     phone: Phone,
     documents: Documents,
     receipts: Receipts,
@@ -87,6 +92,7 @@ pub async fn serve(listener: TcpListener, settings: Settings, shutdown: impl Fut
     let certificate_url = listener.local_addr().map(sns::certificate_url).unwrap_or_default();
     let world = Arc::new(World {
         faults: Faults::default(),
+        calls: Calls::default(),
         phone: Phone::new(settings.phone_capacity),
         documents: Documents::new(settings.document_bytes),
         receipts: Receipts::new(&settings, certificate_url),
@@ -113,13 +119,18 @@ fn router(world: Arc<World>) -> Router {
         .route("/documents/{id}", get(documents::download))
         .route("/documents/services/{service_id}/documents", post(documents::upload))
         .route(
-            "/faults/{party}",
+            "/faults/{*party}",
             get(faults::show).put(faults::set).delete(faults::clear),
         )
         .route("/receipts", get(receipts::show))
         .route(sns::CERTIFICATE_PATH, get(sns::certificate))
         .route("/sns/confirm", get(sns::confirm))
         .route("/sns/confirmed", get(sns::confirmed))
+        .route(
+            "/callbacks",
+            get(callbacks::list).delete(callbacks::forget).post(callbacks::call),
+        )
+        .route("/callbacks/{name}", post(callbacks::call))
         .layer(DefaultBodyLimit::max(LONGEST_REQUEST))
         .with_state(world)
 }

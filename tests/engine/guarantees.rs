@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::harness::LossyProxy;
 
-use super::toy::{Ending, Errand, Nap, Note, Toys, Unknown};
+use super::toy::{Ending, Errand, LastNote, Nap, Note, Toys, Unknown};
 
 #[tokio::test]
 async fn a_run_plays_to_its_end_and_each_step_happens_once() {
@@ -53,6 +53,20 @@ async fn a_start_and_its_business_row_commit_together_or_not_at_all() {
         ["good"],
         "a refused submission takes nothing else down"
     );
+}
+
+#[tokio::test]
+async fn effects_of_a_last_kind_come_after_all_others_in_one_go() {
+    let toys = Toys::new().await;
+    let id = Uuid::now_v7();
+    let note = |words| Note::new(id, words);
+    let submission = Submission::new()
+        .effect(LastNote(note("third")))
+        .effect(note("first"))
+        .effect(LastNote(note("fourth")))
+        .effect(note("second"));
+    toys.client.submit(submission).await.unwrap();
+    assert_eq!(toys.notes(id).await, ["first", "second", "third and fourth"]);
 }
 
 #[tokio::test]

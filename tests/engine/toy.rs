@@ -167,6 +167,19 @@ impl Effect for Note {
     }
 }
 
+/// A row for all that were applied in one go.
+pub struct LastNote(pub Note);
+
+impl Effect for LastNote {
+    const LAST: bool = true;
+
+    async fn apply(batch: &[&Self], conn: &mut PgConnection) -> EffectResult {
+        let all: Vec<&str> = batch.iter().map(|last| last.0.words.as_str()).collect();
+        let note = Note::new(batch[0].0.run, &all.join(" and "));
+        Note::apply(&[&note], conn).await
+    }
+}
+
 /// How a call ends.
 #[derive(Debug, Clone)]
 pub enum Ending {

@@ -2,15 +2,17 @@
 //!
 //! Every accepted message is in exactly one terminal status (I1); the phone got it once, and once more at most for each
 //! repetition that the journal has on record (I2); a status never went back (I3); no row of the journal was written
-//! by a claim that did not hold the run at that moment (I4).
+//! by a claim that did not hold the run at that moment (I4). Where services are called: in order, or on record (I10).
 
 use std::{collections::HashMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sqlx::Executor;
 use uuid::Uuid;
 
 use super::report::Report;
+use crate::callbacks::{sequence, undeliverable};
 use crate::harness::{Client, Database, Herald, eventually_within};
 
 /// Within this time after a fault every backlog of these tests has to be gone, by itself (I8).
@@ -65,6 +67,37 @@ pub async fn check_within(patience: Duration, report: &Report, herald: &Herald, 
         "runs were set aside and wait for a human (I8): {}",
         whereabouts(&herald.database).await
     );
+}
+
+/// Of the calls that an endpoint took, in order: their numbers grow, a repetition bears the same id, and what is missing is
+/// undeliverable (I10). Says how many there were.
+pub async fn services_were_told(herald: &Herald, calls: &[Value]) -> usize {
+    let taken: Vec<&Value> = calls.iter().filter(|call| call["status"] == 204).collect();
+    let numbers: Vec<usize> = taken.iter().map(|call| sequence(call)).collect();
+    assert!(numbers.is_sorted(), "calls came out of order (I10): {numbers:?}");
+    let mut known = HashMap::new();
+    for call in &taken {
+        let id = &call["headers"]["webhook-id"];
+        assert_eq!(
+            *known.entry(sequence(call)).or_insert(id),
+            id,
+            "one event has two ids (I10)"
+        );
+    }
+    let last: i64 = sqlx::query_scalar("select coalesce(max(last), 0) from service_callback_sequence")
+        .fetch_one(&*herald.database)
+        .await
+        .unwrap();
+    let undeliverable: Vec<i64> = undeliverable(herald)
+        .await
+        .into_iter()
+        .map(|(number, _)| number)
+        .collect();
+    let lost: Vec<i64> = (1..=last)
+        .filter(|number| !known.contains_key(&usize::try_from(*number).unwrap()) && !undeliverable.contains(number))
+        .collect();
+    assert!(lost.is_empty(), "events were neither told nor given up (I10): {lost:?}");
+    taken.len()
 }
 
 async fn drained(patience: Duration, database: &Database) {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Herald, eventually};
 
-const SERVICE: &str = "c1f0a1f6-6a57-4a4a-9d0e-6f3d9c1d7a11";
+pub const SERVICE: &str = "c1f0a1f6-6a57-4a4a-9d0e-6f3d9c1d7a11";
 const LIVE: &str = "7b0c6a0e-52f4-4c3b-9f60-1f6f0b8a2c41";
 const TEST: &str = "d4a1b7e3-6c2f-4b1d-a5e8-3b7f9c0d8e43";
 pub const SMS_TEMPLATE: &str = "0d2d7f4c-7c0e-4f7e-8f3d-0a8f4b0c2e21";

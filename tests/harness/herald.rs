@@ -207,6 +207,7 @@ impl Herald {
             ("WORKER_LEASE_SECONDS", "2".to_owned()),
             ("UNKNOWN_OUTCOME_PATIENCE_SECONDS", "3".to_owned()),
             ("PROVIDER_TIMEOUT_SECONDS", "2".to_owned()),
+            ("SERVICE_CALLBACKS_ALLOW_PRIVATE", "1".to_owned()),
         ];
         let herald = Self {
             base_url,

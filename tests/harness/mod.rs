@@ -11,7 +11,7 @@ mod proxy;
 mod redis;
 
 pub use admin::Admin;
-pub use client::{Client, EMAIL_TEMPLATE, SMS_TEMPLATE, http, live_token};
+pub use client::{Client, EMAIL_TEMPLATE, SERVICE, SMS_TEMPLATE, http, live_token};
 pub use cluster::{Cluster, account, programs};
 pub use database::{Database, database};
 pub use eventually::{eventually, eventually_within};

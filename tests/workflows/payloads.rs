@@ -123,8 +123,9 @@ async fn whatever_is_written_today_is_among_what_is_kept() {
     );
 }
 
-/// Deliveries of every kind, with every kind of trouble.
+/// Deliveries and callbacks of every kind, with every kind of trouble.
 async fn live_through_everything(herald: &Herald) {
+    crate::callbacks::tell_with_trouble(herald).await;
     let client = Client::live(herald);
     let delivered = client.send_text("07700900123").await;
     client.until(&delivered, "delivered").await;

@@ -60,11 +60,11 @@ struct ListOfDeeds {
 
 #[derive(Debug, Serialize, Object)]
 struct Deed {
-    /// `cancel`, `pause`, `resume`, `redrive`, `pause_queue`, `resume_queue` or `limit_queue`.
+    /// `cancel`, `pause`, `resume`, `redrive`, `pause_queue`, `resume_queue`, `limit_queue` or `replay_callbacks`.
     action: String,
     actor: String,
     at: Timestamp,
-    /// How many runs or queues; of a selection there is an entry for each batch.
+    /// How many runs, queues or events; of a selection there is an entry for each batch.
     changed: i32,
     id: i64,
     reason: String,

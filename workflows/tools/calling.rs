@@ -1,0 +1,196 @@
+//! Calls to services.
+
+use std::time::Instant;
+
+use futures::FutureExt;
+use herald_engine::{AttemptError, Outcome, PastAttempt, Prepared};
+use herald_message::callback::signing_key;
+use herald_providers::callbacks::{Call, Refusal};
+use herald_store::{
+    callbacks::{self as events, Endpoint, Lane, Waiting},
+    sealed::{OpenError, Sealed, Sealer, context},
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Tools, database};
+use crate::{callbacks, retry};
+
+/// What a service is called about; in the journal before the call.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Event {
+    pub id: Uuid,
+    pub sequence: i64,
+    /// The one before it, that the endpoint has refused so often that another is tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead_of: Option<Uuid>,
+}
+
+/// Why a service will not be told of an event; none when it was.
+type Refused = Option<String>;
+
+impl Tools {
+    /// Calls about the first event of the lane that waits; nothing where none does, or the lane is another run's. Where
+    /// that one has failed often, every other call is about the second: it tells whether the endpoint or the event is ill.
+    pub(crate) async fn call_service<'a>(
+        &'a self,
+        lane: Lane,
+        run: Uuid,
+        done: &[Uuid],
+        past: Vec<PastAttempt>,
+    ) -> Result<Prepared<'a, Option<Event>, Refused>, AttemptError> {
+        let failures = past.iter().filter(|past| was_refused(past)).count();
+        let mut conn = self.pool.acquire().await.map_err(database)?;
+        if failures > 0 {
+            let late = events::give_up_late(&mut conn, lane).await.map_err(database)?;
+            if late > 0 {
+                tracing::warn!(service = %lane.service_id, kind = %lane.callback_type, events = late, "undeliverable");
+            }
+        }
+        let mut waiting = events::next(&mut conn, lane, run, done).await.map_err(database)?;
+        let mut instead_of = None;
+        if let Some(first) = waiting.as_ref().filter(|_| retry::tries_another(failures)) {
+            let skipped = [done, &[first.id]].concat();
+            let second = events::next(&mut conn, lane, run, &skipped).await.map_err(database)?;
+            if second.is_some() {
+                instead_of = Some(first.id);
+                waiting = second;
+            }
+        }
+        let Some(Waiting {
+            id,
+            sequence,
+            payload,
+            endpoint,
+        }) = waiting
+        else {
+            let (plan, answer) = (None, None);
+            return Ok(Prepared::Done { plan, answer });
+        };
+        let plan = Some(Event {
+            id,
+            sequence,
+            instead_of,
+        });
+        let call = match self.prepare_call((id, sequence), &payload, endpoint) {
+            Ok(call) => call,
+            Err(Unprepared::NotYet(why)) => return Err(AttemptError::again(why)),
+            Err(Unprepared::Never(why)) => {
+                let answer = Some(why);
+                return Ok(Prepared::Done { plan, answer });
+            }
+        };
+        let called = async move {
+            match self.call_measured(lane, &call).await {
+                Ok(()) => Ok(None),
+                Err(Refusal::Never { why }) => {
+                    tracing::warn!(service = %lane.service_id, kind = %lane.callback_type, event = %id, why, "refused for good");
+                    Ok(Some(why))
+                }
+                Err(Refusal::Again { why, after }) => {
+                    self.note_failure(id, &why).await;
+                    let back_off = retry::calling_after(failures);
+                    let after = Some(after.map_or(back_off, |after| after.max(back_off)));
+                    Err(AttemptError::Again { why, after })
+                }
+            }
+        };
+        Ok(Prepared::Call {
+            plan,
+            call: called.boxed(),
+        })
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "measured, not told to the story")]
+    async fn call_measured(&self, lane: Lane, call: &Call) -> Result<(), Refusal> {
+        let began = Instant::now();
+        let called = self.callbacks.call(call).await;
+        herald_metrics::service_called(lane.callback_type.as_str(), called.is_ok(), began.elapsed());
+        called
+    }
+
+    /// Lets go of a lane. It is done in the call, so that what the run has changed is written before.
+    pub(crate) async fn rest(&self, lane: Lane, run: Uuid) -> Result<Prepared<'_, (), ()>, AttemptError> {
+        let call = async move { callbacks::hand_on(&self.pool, lane, run).await.map_err(database) };
+        let (plan, call) = ((), call.boxed());
+        Ok(Prepared::Call { plan, call })
+    }
+
+    /// Forgets what has been undeliverable for long, and frees lanes whose run has failed or was put away.
+    pub(crate) async fn tidy_callbacks(&self) -> Result<Prepared<'_, (), ()>, AttemptError> {
+        let mut conn = self.pool.acquire().await.map_err(database)?;
+        events::tidy(&mut conn, self.keep_undeliverable_days)
+            .await
+            .map_err(database)?;
+        let held = events::held(&mut conn).await.map_err(database)?;
+        let runs: Vec<Uuid> = held.iter().map(|(_, run)| *run).collect();
+        let alive = herald_engine::alive(&mut conn, &runs).await.map_err(database)?;
+        drop(conn);
+        for (lane, run) in held.into_iter().filter(|(_, run)| !alive.contains(run)) {
+            tracing::error!(service = %lane.service_id, kind = %lane.callback_type, %run, "its run is gone or has failed; another one goes on");
+            callbacks::hand_on(&self.pool, lane, run).await.map_err(database)?;
+        }
+        let (plan, answer) = ((), ());
+        Ok(Prepared::Done { plan, answer })
+    }
+
+    fn prepare_call(
+        &self,
+        (id, sequence): (Uuid, i64),
+        payload: &Sealed,
+        endpoint: Option<Endpoint>,
+    ) -> Result<Call, Unprepared> {
+        let Some(endpoint) = endpoint else {
+            return Err(Unprepared::Never(
+                "the service does not want to be called any more".to_owned(),
+            ));
+        };
+        let open = |context, sealed: &Sealed| open(&self.sealer, context, sealed);
+        let signing_secret = endpoint.signing_secret.as_ref();
+        let signing_secret = signing_secret
+            .map(|sealed| open(context::CALLBACK_SIGNING_SECRET, sealed))
+            .transpose()?;
+        let malformed = || Unprepared::Never("the signing secret is malformed".to_owned());
+        let signing_key = signing_secret
+            .map(|secret| signing_key(&secret).ok_or_else(malformed))
+            .transpose()?;
+        Ok(Call {
+            id,
+            sequence,
+            bearer_token: open(context::CALLBACK_TOKEN, &endpoint.bearer_token)?.into(),
+            body: open(context::CALLBACK_PAYLOAD, payload)?,
+            url: endpoint.url,
+            signing_key,
+        })
+    }
+
+    /// For people who look at what waits; a failure of it changes nothing.
+    async fn note_failure(&self, id: Uuid, why: &str) {
+        let noted = async { events::failed_once(&mut *self.pool.acquire().await?, id, why).await };
+        if let Err(error) = noted.await {
+            tracing::warn!(event = %id, %error, "a failed call could not be noted");
+        }
+    }
+}
+
+/// Why there is no call.
+enum Unprepared {
+    NotYet(String),
+    Never(String),
+}
+
+fn open(sealer: &Sealer, context: &str, sealed: &Sealed) -> Result<String, Unprepared> {
+    sealer.open(context, sealed).map_err(|error| {
+        let why = format!("{context} cannot be opened: {error}");
+        match error {
+            // A key that is missing here may be known to a worker with other settings.
+            OpenError::UnknownKey(_) => Unprepared::NotYet(why),
+            OpenError::Forged | OpenError::Form => Unprepared::Never(why),
+        }
+    })
+}
+
+/// Whether it was the service that failed, and not a look at our own database, nor a worker that died.
+fn was_refused(past: &PastAttempt) -> bool {
+    past.outcome == Outcome::Refused && !past.plan.is_null()
+}
