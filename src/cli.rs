@@ -63,6 +63,9 @@ enum Role {
     /// Look at what services could not be told of, and tell it once more.
     #[command(subcommand)]
     Callbacks(operate::Callbacks),
+    /// Look at providers and why texts moved between them, and set, disable or enable them.
+    #[command(subcommand)]
+    Providers(operate::Providers),
     /// Play every live run through its recorded past and list those that this version would park. Nothing is written, and
     /// nobody is called; needs a worker's settings.
     CheckUpgrade,
@@ -143,7 +146,7 @@ fn play_on_runtime(role: Role) -> anyhow::Result<()> {
     // What these have to say is for people: `herald dev` one banner, commands their results.
     let default = if matches!(
         role,
-        Role::Dev { .. } | Role::Runs(_) | Role::Queues(_) | Role::Callbacks(_)
+        Role::Dev { .. } | Role::Runs(_) | Role::Queues(_) | Role::Callbacks(_) | Role::Providers(_)
     ) {
         "warn"
     } else {
@@ -175,6 +178,7 @@ async fn play(role: Role) -> anyhow::Result<()> {
         Role::Runs(command) => command.carry_out(&wiring::pool().await?).await,
         Role::Queues(command) => command.carry_out(&wiring::pool().await?).await,
         Role::Callbacks(command) => command.carry_out(&wiring::pool().await?).await,
+        Role::Providers(command) => command.carry_out(&wiring::pool().await?).await,
         Role::Seed { file } => seed::load_file(&wiring::pool().await?, &file, &config::sealer()?).await,
         Role::Postgres {
             dir,

@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context, anyhow, bail};
 use herald_providers::{ReceiptUrl, Secret, Timeouts, callbacks, documents, firetext, mmg, ses, sns};
 use herald_store::sealed::{Key, NotifySigner, NotifyTokenKey, Sealer};
+use herald_workflows::switching::Policy;
 
 use crate::build_info;
 
@@ -330,6 +331,52 @@ pub fn callbacks() -> anyhow::Result<callbacks::Settings> {
 pub fn keep_undeliverable_days() -> anyhow::Result<u16> {
     let allowed = "a number of days from 1 to 365";
     setting("SERVICE_CALLBACKS_KEEP_DAYS").parsed(7, allowed, |n| (1..=365).contains(n))
+}
+
+/// When texts move from one provider to the other. By default as Notify does, and what Herald adds.
+pub fn switching() -> anyhow::Result<Policy> {
+    let default = Policy::default();
+    let count =
+        |name, default| setting(name).parsed(default, "a number from 1 to 1000000", |n| (1..=1_000_000).contains(n));
+    let percent = |name, default| match setting(name) {
+        Setting { value: None, .. } => Ok(default),
+        given => {
+            let percent = given.parsed(0.0, "a percentage above 0, up to 100", |n| *n > 0.0 && *n <= 100.0)?;
+            anyhow::Ok(percent / 100.0)
+        }
+    };
+    let pause = |name, default: Duration| setting(name).seconds(default.as_secs());
+    Ok(Policy {
+        resting_points: resting_points(default.resting_points)?,
+        step: setting("PROVIDER_STEP").parsed(default.step, "a weight from 1 to 100", |n| (1..=100).contains(n))?,
+        errors_a_minute: count("PROVIDER_ERRORS_A_MINUTE", default.errors_a_minute)?,
+        errors_pause: pause("PROVIDER_ERRORS_PAUSE_SECONDS", default.errors_pause)?,
+        slow_after: pause("SLOW_DELIVERY_SECONDS", default.slow_after)?,
+        slow_within: pause("SLOW_DELIVERY_WINDOW_SECONDS", default.slow_within)?,
+        slow_share: percent("SLOW_DELIVERY_PERCENT", default.slow_share)?,
+        slow_pause: pause("SLOW_DELIVERY_PAUSE_SECONDS", default.slow_pause)?,
+        outage_faults: count("PROVIDER_OUTAGE_FAULTS", default.outage_faults)?,
+        outage_share: percent("PROVIDER_OUTAGE_PERCENT", default.outage_share)?,
+        rest_after: pause("PROVIDER_REST_SECONDS", default.rest_after)?,
+        longest_pause: pause("PROVIDER_LONGEST_PAUSE_SECONDS", default.longest_pause)?,
+        longest_rest: pause("PROVIDER_LONGEST_REST_SECONDS", default.longest_rest)?,
+    })
+}
+
+fn resting_points(default: Vec<(String, i32)>) -> anyhow::Result<Vec<(String, i32)>> {
+    const NAME: &str = "SMS_PROVIDER_RESTING_POINTS";
+    let Some(value) = setting(NAME).value else {
+        return Ok(default);
+    };
+    let points: Option<BTreeMap<String, u8>> = serde_json::from_str(&value).ok();
+    points
+        .filter(|points| points.values().map(|point| i32::from(*point)).sum::<i32>() == 100)
+        .map(|points| points.into_iter().map(|(name, point)| (name, point.into())).collect())
+        .with_context(|| {
+            format!(
+                r#"the setting {NAME} is malformed: it must be a JSON object of weights that add up to 100, such as {{"mmg": 51, "firetext": 49}}"#
+            )
+        })
 }
 
 /// How long an attempt of unknown outcome is given to be proved by a receipt, before it is made again on record.

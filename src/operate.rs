@@ -1,13 +1,15 @@
-//! Commands of operators: look at runs, queues and callbacks, and lay hands on them. What is changed leaves an audit row
-//! with who it was and why. Results go to standard output, as text for people or as JSON, one object a line; progress to
-//! standard error.
+//! Commands of operators: look at runs, queues, callbacks and providers, and lay hands on them. What is changed leaves a
+//! row with who it was and why. Results go to standard output, as text for people or as JSON, one object a line; progress
+//! to standard error.
 
 mod callbacks;
+mod providers;
 mod queues;
 mod runs;
 mod table;
 
 pub use callbacks::Callbacks;
+pub use providers::Providers;
 pub use queues::Queues;
 pub use runs::Runs;
 

@@ -7,12 +7,14 @@ use herald_engine::{
     BatchLimits, Beat, Client, Queue, Worker,
     look::{self, QueueView, STATES},
 };
+use herald_store::{NotificationType, providers};
 use herald_workflows::{
     keep_house::DAYS_AHEAD,
     queues::{self, RECEIPTS, RETRY_EMAIL, SEND_EMAIL},
+    switching::{ALERTS, Policy, slow_share},
 };
 use sqlx::PgPool;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::MissedTickBehavior};
 
 use crate::{config, shutdown, wiring};
 
@@ -57,6 +59,7 @@ pub async fn worker(queues: Vec<Queue>) -> anyhow::Result<()> {
 
 /// Starts what happens by the clock. Any number of beats may run.
 pub async fn beat() -> anyhow::Result<()> {
+    let switching = config::switching()?;
     measure()?;
     let pool = wiring::pool().await?;
     // Before the first hour has come, and whether or not a worker plays it.
@@ -64,6 +67,7 @@ pub async fn beat() -> anyhow::Result<()> {
         tracing::error!(%error, "could not make the partitions of the days ahead");
     }
     tokio::spawn(measure_queues(pool.clone()));
+    tokio::spawn(measure_providers(pool.clone(), switching));
     let beat = Beat::new(pool, herald_workflows::schedule::all())?;
     tracing::info!("the beat is ready");
     beat.run(shutdown::requested()).await;
@@ -100,6 +104,38 @@ fn measure_queue(queue: &QueueView) {
         let count = queue.counts.iter().find(|count| count.state == state);
         herald_metrics::queue_depth(&queue.name, state, count.map_or(0, |count| count.runs));
     }
+}
+
+/// Who gets which share of the texts, what needs a person, and, as often as that changes anything, who delivers slowly.
+async fn measure_providers(pool: PgPool, policy: Policy) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(15));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for tick in 0u64.. {
+        ticks.tick().await;
+        if let Err(error) = look_at_providers(&pool, &policy, tick.is_multiple_of(4)).await {
+            tracing::debug!(%error, "the providers could not be looked at");
+        }
+    }
+}
+
+async fn look_at_providers(pool: &PgPool, policy: &Policy, at_deliveries: bool) -> herald_store::Result<()> {
+    let mut conn = pool.acquire().await?;
+    let all = providers::all(&mut conn).await?;
+    for provider in all.iter().filter(|of| of.notification_type == NotificationType::Sms) {
+        let share = if provider.active { provider.priority } else { 0 };
+        herald_metrics::provider_share(&provider.identifier, share);
+    }
+    let raised = providers::alerts(&mut conn).await?;
+    for name in ALERTS {
+        herald_metrics::alert(name, raised.iter().any(|alert| alert.name == name));
+    }
+    if at_deliveries {
+        let (within, after) = (policy.slow_within.as_secs_f64(), policy.slow_after.as_secs_f64());
+        for delivery in providers::deliveries(&mut conn, within, after).await? {
+            herald_metrics::slow_delivery(&delivery.identifier, slow_share(&delivery));
+        }
+    }
+    Ok(())
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -118,6 +118,7 @@ pub async fn tools(pool: PgPool) -> anyhow::Result<Tools> {
         api_host: settings.api_host,
         admin_host: settings.admin_host,
         sending,
+        switching: config::switching()?,
         keep_days: config::keep_days()?,
         keep_undeliverable_days: config::keep_undeliverable_days()?,
     };

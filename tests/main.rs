@@ -31,6 +31,7 @@ mod sns;
 mod spec;
 mod store;
 mod stub;
+mod switching;
 mod tree;
 mod unsubscribe;
 mod workflows;

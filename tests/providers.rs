@@ -469,3 +469,51 @@ async fn the_pace_of_ses_is_learnt_from_ses() {
     let error = ses_client(denied.address).await.learn_pace().await.unwrap_err();
     assert_eq!(error.reason, "Request refused: AccessDenied");
 }
+
+#[tokio::test]
+async fn each_call_tells_how_long_it_took_as_a_whole_and_without_our_own_part() {
+    for provider in ["firetext", "mmg", "ses"] {
+        let taken = outcome(provider, Answer::success(provider)).await.unwrap().timing;
+        let parts = taken.connected.unwrap() + taken.raw.unwrap();
+        assert!(parts <= taken.whole, "{provider}: {taken:?}");
+
+        let refused = outcome(provider, Answer::text(500, "x")).await.unwrap_err();
+        assert!(refused.timing.raw.is_some(), "{provider}: {refused:?}");
+
+        let hung = outcome(provider, Answer::Hang).await.unwrap_err().timing;
+        assert!(hung.whole >= timeouts().read, "{provider}: {hung:?}");
+        assert!(hung.connected.is_some() && hung.raw.is_none(), "{provider}: {hung:?}");
+    }
+    for provider in ["firetext", "mmg"] {
+        let nobody = send(provider, server::closed_port().await).await.unwrap_err();
+        assert_eq!(nobody.timing.connected, None, "nothing has left");
+    }
+}
+
+#[tokio::test]
+async fn trouble_of_the_provider_is_told_from_trouble_with_a_message_and_from_what_needs_a_person() {
+    let refusal = r#"{"code":5,"description":"Message too long"}"#;
+    for (status, body, is_fault, needs_a_person) in [
+        (500, "x", true, false),
+        (502, "x", true, false),
+        (401, "x", true, true),
+        (429, "x", false, false),
+        (400, "x", false, false),
+        (200, refusal, false, false),
+        (200, "<html>Back soon</html>", true, false),
+    ] {
+        let error = outcome("firetext", Answer::text(status, body)).await.unwrap_err();
+        let told = (error.is_fault(), error.needs_a_person());
+        assert_eq!(told, (is_fault, needs_a_person), "{error:?}");
+    }
+    for answer in [Answer::Close, Answer::Hang] {
+        assert!(outcome("mmg", answer).await.unwrap_err().is_fault());
+    }
+    let quota = xml_error("Throttling", "Daily message quota exceeded.");
+    assert!(
+        outcome("ses", Answer::text(454, &quota))
+            .await
+            .unwrap_err()
+            .needs_a_person()
+    );
+}

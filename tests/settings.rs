@@ -27,7 +27,7 @@ fn a_wrong_setting_is_named_in_one_line() {
     const DATABASE: (&str, &str) = ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none");
     // An address that no other test listens on.
     const HOST: (&str, &str) = ("HOST", "127.0.0.77");
-    let cases: [Case; 13] = [
+    let cases: [Case; 16] = [
         (&["migrate"], &[], "DATABASE_URL", "a URL such as"),
         (
             &["migrate"],
@@ -46,6 +46,27 @@ fn a_wrong_setting_is_named_in_one_line() {
             &[DATABASE, ("PORT", "70000")],
             "PORT",
             "a port from 1 to 65535",
+        ),
+        (
+            &["beat"],
+            &[
+                DATABASE,
+                ("SMS_PROVIDER_RESTING_POINTS", r#"{"mmg": 60, "firetext": 60}"#),
+            ],
+            "SMS_PROVIDER_RESTING_POINTS",
+            "add up to 100",
+        ),
+        (
+            &["beat"],
+            &[DATABASE, ("PROVIDER_OUTAGE_PERCENT", "0")],
+            "PROVIDER_OUTAGE_PERCENT",
+            "a percentage above 0",
+        ),
+        (
+            &["beat"],
+            &[DATABASE, ("PROVIDER_STEP", "101")],
+            "PROVIDER_STEP",
+            "a weight from 1 to 100",
         ),
         (&["api"], &[("PORT", "0")], "PORT", "a port from 1 to 65535"),
         (

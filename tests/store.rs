@@ -4,6 +4,7 @@ mod fixture;
 mod links;
 mod lists;
 mod notifications;
+mod providers;
 mod reads;
 mod rows;
 mod sealed;

@@ -1,20 +1,20 @@
 //! What stories change in our tables: each effect is applied in batches, in the transaction that records its step.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use herald_engine::{Effect, EffectError, EffectResult, Transient};
 use herald_message::status::Status;
 use herald_store::{
     callbacks::{self as events, Lane},
     complaints::{self, NewComplaint},
-    notifications::{self, NewNotification, Sent, Settlement},
+    notifications::{self, Marked, NewNotification, Sent, Settled, Settlement},
     received::{self, NewReceivedText},
     sealed::Sealer,
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::callbacks;
+use crate::{callbacks, measures};
 
 /// A message is accepted.
 pub struct Insert(pub NewNotification);
@@ -33,7 +33,8 @@ pub struct MarkSending(pub Sent);
 impl Effect for MarkSending {
     async fn apply(batch: &[&Self], conn: &mut PgConnection) -> EffectResult {
         let sent: Vec<&Sent> = batch.iter().map(|mark| &mark.0).collect();
-        notifications::mark_sending(conn, &sent).await.map_err(told)?;
+        let marked = notifications::mark_sending(conn, &sent).await.map_err(told)?;
+        measure_waits(&sent, &marked);
         Ok(())
     }
 }
@@ -73,6 +74,7 @@ impl Effect for Happened {
             }
         }
         let mut settled = notifications::settle(conn, &receipts).await.map_err(told)?;
+        measure_receipts(&receipts, &settled);
         settled.extend(notifications::fail(conn, &late).await.map_err(told)?);
         for settled in &settled {
             tracing::debug!(notification = %settled.id, status = %settled.status, "settled");
@@ -153,6 +155,33 @@ async fn fail(conn: &mut PgConnection, ids: impl Iterator<Item = Uuid>, status: 
     let failed: Vec<(Uuid, Status)> = ids.map(|id| (id, status)).collect();
     notifications::fail(conn, &failed).await.map_err(told)?;
     Ok(())
+}
+
+/// How long each message waited until a provider took it.
+fn measure_waits(sent: &[&Sent], marked: &[Marked]) {
+    let by: HashMap<Uuid, &str> = sent.iter().map(|sent| (sent.id, sent.sent_by.as_str())).collect();
+    for marked in marked {
+        if let (Some(provider), Some(waited)) = (by.get(&marked.id), marked.waited_ms) {
+            measures::sent(provider, millis(waited));
+        }
+    }
+}
+
+/// How long after its send each message's receipt came.
+fn measure_receipts(settlements: &[&Settlement], settled: &[Settled]) {
+    let by: HashMap<Uuid, &str> = settlements
+        .iter()
+        .map(|settlement| (settlement.id, settlement.receipt.provider.name()))
+        .collect();
+    for settled in settled {
+        if let (Some(provider), Some(after)) = (by.get(&settled.id), settled.sent_ms_ago) {
+            measures::receipted(provider, settled.status, millis(after));
+        }
+    }
+}
+
+fn millis(millis: i64) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
 
 /// Tells the engine which errors of the database pass.

@@ -8,11 +8,12 @@
 //! | [`find_email`] | finds the email that a receipt of SES is about |
 //! | [`record_complaint`] | records that a recipient complained about an email, and has its service told |
 //! | [`call_service`] | tells a service, one event after the other, what happened |
+//! | [`switch_providers`] | moves texts away from a slow provider, and back |
 //! | [`keep_house`] | prepares the engine's tables for the days ahead |
 //!
 //! [`accept`], [`receipts`], [`received`] and [`callbacks`] are the ways in, [`schedule`] is what happens by the clock;
-//! [`effects`] what stories change in our tables; [`tools`] the outside
-//! world as stories see it.
+//! [`effects`] what stories change in our tables; [`tools`] the outside world as stories see it; [`switching`] the rules by
+//! which texts move between providers; [`measures`] what is measured.
 
 pub mod accept;
 pub mod call_service;
@@ -23,6 +24,7 @@ mod effects;
 pub mod find_email;
 mod follow;
 pub mod keep_house;
+pub mod measures;
 pub mod queues;
 pub mod receipts;
 pub mod received;
@@ -31,6 +33,8 @@ mod research;
 pub mod retry;
 pub mod schedule;
 pub mod settle_receipt;
+pub mod switch_providers;
+pub mod switching;
 pub mod tools;
 
 use herald_engine::Registry;
@@ -47,4 +51,5 @@ pub fn registry(tools: Tools) -> Registry<Tools> {
         .add::<record_complaint::RecordComplaint>()
         .add::<call_service::CallService>()
         .add::<keep_house::KeepHouse>()
+        .add::<switch_providers::SwitchProviders>()
 }

@@ -54,6 +54,20 @@ pub fn housekeeping() -> RetryPolicy {
     }
 }
 
+/// Work that the clock starts anew every few minutes anyway.
+pub fn until_the_next() -> RetryPolicy {
+    RetryPolicy {
+        attempts: 3,
+        backoff: Backoff {
+            first: Duration::from_secs(2),
+            then: Duration::from_secs(10),
+            jitter: 0.2,
+        },
+        queue: queues::PERIODIC,
+        on_unknown: OnUnknown::Repeat,
+    }
+}
+
 /// Of our own database: as long as it takes to come back.
 pub fn reading() -> RetryPolicy {
     RetryPolicy {

@@ -3,6 +3,8 @@
 mod calling;
 mod choice;
 mod reading;
+mod switch;
+mod traffic;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -29,10 +31,14 @@ use uuid::Uuid;
 
 use crate::{
     effects::{Happened, What},
-    research,
+    measures, research,
+    switching::Policy,
 };
-use choice::Weights;
+use choice::{Choice, Weights};
 use reading::Reader;
+pub use switch::Moved;
+use switch::Switch;
+use traffic::Counter;
 
 /// What deliveries work with. Made once by the program.
 pub struct Tools {
@@ -47,7 +53,8 @@ pub struct Tools {
     api_host: String,
     /// Where people reach the administration pages: for the unsubscribe link in an email's body.
     admin_host: String,
-    weights: Weights,
+    weights: Arc<Weights>,
+    switch: Arc<Switch>,
     messages: Reader,
     /// The policy of every send; that of emails has a queue of its own.
     pub(crate) sending: RetryPolicy,
@@ -66,6 +73,8 @@ pub struct Settings {
     pub admin_host: String,
     /// The policy of every send.
     pub sending: RetryPolicy,
+    /// When texts move from one provider to the other.
+    pub switching: Policy,
     /// For how many days the engine remembers what has ended.
     pub keep_days: u16,
     /// For how many days an event that a service could not be told of can be replayed.
@@ -104,6 +113,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 const TIDY_BATCH: i64 = 5_000;
 
 impl Tools {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what counts belongs to the tools, not to a story"
+    )]
     pub fn new(
         pool: PgPool,
         sealer: Arc<Sealer>,
@@ -113,11 +126,16 @@ impl Tools {
             api_host,
             admin_host,
             sending,
+            switching,
             keep_days,
             keep_undeliverable_days,
         }: Settings,
     ) -> Self {
-        let (weights, messages) = (Weights::new(pool.clone()), Reader::new(pool.clone()));
+        let (weights, messages) = (Arc::new(Weights::new(pool.clone())), Reader::new(pool.clone()));
+        let switch = Arc::new(Switch::new(pool.clone(), switching, weights.clone()));
+        let (counter, rings) = Counter::new();
+        tokio::spawn(switch.clone().keep_sharing(Arc::downgrade(&counter), rings));
+        measures::listen(counter);
         Self {
             pool,
             sealer,
@@ -128,6 +146,7 @@ impl Tools {
             api_host,
             admin_host,
             weights,
+            switch,
             messages,
             sending,
             keep_days,
@@ -182,7 +201,10 @@ impl Tools {
             .normalised_to
             .clone()
             .ok_or_else(|| AttemptError::never("the recipient has no normal form"))?;
-        let provider = self.weights.choose_sms(message.international, &tried(&past)).await?;
+        let Choice {
+            provider,
+            leaves_others,
+        } = self.weights.choose_sms(message.international, &tried(&past)).await?;
         let status = if message.international {
             Status::Sent
         } else {
@@ -216,7 +238,15 @@ impl Tools {
             reference: id,
             international: message.international,
         };
-        let call = async move { client.send(&text).await.map_or_else(refused, taken) };
+        let call = async move {
+            learnt(provider, client.send(&text).await).map_err(|error| match error {
+                AttemptError::Again { why, .. } if leaves_others => AttemptError::Again {
+                    why,
+                    after: Some(Duration::ZERO),
+                },
+                error => error,
+            })
+        };
         Ok(Prepared::Call {
             plan: SendPlan::Send(sent),
             call: call.boxed(),
@@ -271,7 +301,7 @@ impl Tools {
         };
         // Before the intent: who waits here has sent nothing, whatever becomes of this process.
         self.ses.turn().await;
-        let call = async move { self.ses.send(&email).await.map_or_else(refused, taken) };
+        let call = async move { learnt(Provider::Ses, self.ses.send(&email).await) };
         Ok(Prepared::Call {
             plan: SendPlan::Send(sent),
             call: call.boxed(),
@@ -342,6 +372,18 @@ impl Tools {
             plan: (),
             answer: subject,
         })
+    }
+
+    /// Takes a step from a provider of texts that is slow while the other is not.
+    pub(crate) async fn leave_a_slow_provider(&self) -> Result<Prepared<'_, (), Option<Moved>>, AttemptError> {
+        let answer = self.switch.leave_a_slow_one().await.map_err(database)?;
+        Ok(Prepared::Done { plan: (), answer })
+    }
+
+    /// Takes a step toward the resting points of the providers of texts.
+    pub(crate) async fn tend_back(&self) -> Result<Prepared<'_, (), Option<Moved>>, AttemptError> {
+        let answer = self.switch.tend_back().await.map_err(database)?;
+        Ok(Prepared::Done { plan: (), answer })
     }
 
     /// The engine's partitions for today and the days ahead. Harmless to repeat.
@@ -420,16 +462,21 @@ fn tried(past: &[PastAttempt]) -> Vec<String> {
         .collect()
 }
 
-fn taken(accepted: Accepted) -> Result<ProviderReference, AttemptError> {
-    Ok(accepted.reference)
+/// What a call has brought, once it is counted.
+fn learnt(provider: Provider, sent: Result<Accepted, SendError>) -> Result<ProviderReference, AttemptError> {
+    let timing = sent
+        .as_ref()
+        .map_or_else(|error| error.timing, |accepted| accepted.timing);
+    measures::called(provider.name(), timing, sent.as_ref().err());
+    match sent {
+        Ok(accepted) => Ok(accepted.reference),
+        Err(error) => Err(refused(&error)),
+    }
 }
 
-fn refused(error: SendError) -> Result<ProviderReference, AttemptError> {
-    let why = match error.status {
-        Some(status) => format!("{} ({status})", error.reason),
-        None => error.reason,
-    };
-    Err(match error.outcome {
+fn refused(error: &SendError) -> AttemptError {
+    let why = in_words(error);
+    match error.outcome {
         Outcome::Refused => AttemptError::again(why),
         Outcome::Throttled { after } => AttemptError::Again {
             why,
@@ -437,7 +484,14 @@ fn refused(error: SendError) -> Result<ProviderReference, AttemptError> {
         },
         Outcome::Never => AttemptError::never(why),
         Outcome::Unknown => AttemptError::unknown(why),
-    })
+    }
+}
+
+fn in_words(error: &SendError) -> String {
+    match error.status {
+        Some(status) => format!("{} ({status})", error.reason),
+        None => error.reason.clone(),
+    }
 }
 
 /// Our own database: whatever it is, nothing has been done yet. A provider's long back-off is not meant for it.

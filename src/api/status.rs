@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use herald_store::services;
+use herald_store::{providers, services};
 use poem::web::Data;
 use poem_openapi::{ApiResponse, Object, OpenApi, param::Query};
 use serde::Serialize;
@@ -83,13 +83,17 @@ async fn answer(app: &App, simple: Option<String>) -> Result<StatusAnswer, Other
             ..StatusReport::default()
         })));
     }
-    let version = in_time(async {
+    let asked = in_time(async {
         let mut connection = app.pool.acquire().await?;
-        herald_store::schema_version(&mut connection).await.map_err(Error::from)
+        let version = herald_store::schema_version(&mut connection).await?;
+        let alerts = providers::failing_channels(&mut connection).await?;
+        Ok((version, alerts))
     });
-    let version = version.await?.map(|version| version.to_string());
+    let (version, alerts) = asked.await?;
+    let version = version.map(|version| version.to_string());
     let Build { git_commit, build_time } = app.settings.build.clone();
     Ok(StatusAnswer::Ok(Answer(StatusReport {
+        alerts: Some(alerts).filter(|alerts| !alerts.is_empty()),
         build_time: Some(build_time),
         db_bulk_version: version.clone(),
         db_version: version,
@@ -126,6 +130,10 @@ enum StatusAnswer {
 
 #[derive(Debug, Default, Serialize, Object)]
 struct StatusReport {
+    /// `sms_failing` or `email_failing` while every provider of that channel fails: messages are accepted, and wait.
+    /// This process is well all the same. Without such trouble it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alerts: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     build_time: Option<String>,
     /// The same as `db_version`: there is one database.

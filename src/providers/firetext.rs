@@ -1,12 +1,11 @@
 //! Firetext: a form goes out, JSON with a `code` comes back, 0 means taken.
 
-use std::time::Instant;
-
 use herald_message::receipt::Provider;
 use reqwest::Url;
 use serde_json::Value;
 
 use crate::http::{self, Answer};
+use crate::timing::Stopwatch;
 use crate::{Accepted, Outcome, ReceiptUrl, Secret, SendError, SetupError, Text, Timeouts};
 
 /// Where Firetext listens.
@@ -45,7 +44,12 @@ impl Client {
 
     /// Sends once.
     pub async fn send(&self, text: &Text) -> Result<Accepted, SendError> {
-        let started = Instant::now();
+        let stopwatch = Stopwatch::start();
+        let sent = self.exchange(text, &stopwatch).await;
+        stopwatch.stop(sent.map(|()| None))
+    }
+
+    async fn exchange(&self, text: &Text, stopwatch: &Stopwatch) -> Result<(), SendError> {
         let reference = text.reference.to_string();
         let key = if text.international {
             &self.international_api_key
@@ -64,12 +68,7 @@ impl Client {
             form.push(("receipt", url.expose()));
         }
         let request = self.http.post(self.url.clone()).form(&form);
-        let answer = http::exchange(Provider::Firetext, request).await?;
-        read_answer(&answer)?;
-        Ok(Accepted {
-            reference: None,
-            elapsed: started.elapsed(),
-        })
+        read_answer(&http::exchange(Provider::Firetext, request, stopwatch).await?)
     }
 }
 

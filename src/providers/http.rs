@@ -5,8 +5,9 @@ use std::time::Duration;
 use herald_message::receipt::Provider;
 use reqwest::header::RETRY_AFTER;
 use reqwest::redirect::Policy;
-use reqwest::{RequestBuilder, Response, Url};
+use reqwest::{Body, RequestBuilder, Response, Url};
 
+use crate::timing::{Stopwatch, TimedBody};
 use crate::{ReceiptUrl, SendError, SetupError, Timeouts};
 
 /// No provider answers with more than a few hundred bytes.
@@ -77,8 +78,12 @@ pub(crate) struct Answer {
 }
 
 /// Sends and reads the answer. Anything but a complete 2xx is an error.
-pub(crate) async fn exchange(provider: Provider, request: RequestBuilder) -> Result<Answer, SendError> {
-    let outcome = try_exchange(request).await;
+pub(crate) async fn exchange(
+    provider: Provider,
+    request: RequestBuilder,
+    stopwatch: &Stopwatch,
+) -> Result<Answer, SendError> {
+    let outcome = try_exchange(request, stopwatch).await;
     if let Err(error) = &outcome {
         tracing::debug!(
             provider = provider.name(),
@@ -90,8 +95,17 @@ pub(crate) async fn exchange(provider: Provider, request: RequestBuilder) -> Res
     outcome
 }
 
-async fn try_exchange(request: RequestBuilder) -> Result<Answer, SendError> {
-    let mut response = request.send().await.map_err(|error| no_answer(&error))?;
+async fn try_exchange(request: RequestBuilder, stopwatch: &Stopwatch) -> Result<Answer, SendError> {
+    let (client, request) = request.build_split();
+    let mut request = request.map_err(|error| no_answer(&error))?;
+    if let Some(body) = request.body_mut() {
+        *body = Body::wrap(TimedBody {
+            body: std::mem::take(body),
+            stopwatch: stopwatch.clone(),
+        });
+    }
+    let mut response = client.execute(request).await.map_err(|error| no_answer(&error))?;
+    stopwatch.is_answered();
     let status = response.status();
     if !status.is_success() {
         let after = retry_after(&response);

@@ -13,6 +13,7 @@ pub mod mmg;
 mod outcome;
 pub mod ses;
 pub mod sns;
+mod timing;
 
 use std::fmt;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use herald_message::receipt::Provider;
 use uuid::Uuid;
 
 pub use crate::outcome::{Accepted, Outcome, SendError};
+pub use crate::timing::Timing;
 
 /// One text message.
 #[derive(Clone)]

@@ -1,7 +1,5 @@
 //! MMG: JSON goes out; any JSON that comes back with a 2xx means taken.
 
-use std::time::Instant;
-
 use herald_message::receipt::Provider;
 use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
@@ -10,6 +8,7 @@ use serde::de::IgnoredAny;
 use uuid::Uuid;
 
 use crate::http;
+use crate::timing::Stopwatch;
 use crate::{Accepted, ReceiptUrl, Secret, SendError, SetupError, Text, Timeouts};
 
 /// Where MMG listens.
@@ -62,7 +61,12 @@ impl Client {
 
     /// Sends once.
     pub async fn send(&self, text: &Text) -> Result<Accepted, SendError> {
-        let started = Instant::now();
+        let stopwatch = Stopwatch::start();
+        let sent = self.exchange(text, &stopwatch).await;
+        stopwatch.stop(sent.map(|()| None))
+    }
+
+    async fn exchange(&self, text: &Text, stopwatch: &Stopwatch) -> Result<(), SendError> {
         let body = Body {
             kind: "BULK",
             to: &text.to,
@@ -77,12 +81,9 @@ impl Client {
             .post(self.url.clone())
             .header(AUTHORIZATION, self.authorization.clone())
             .json(&body);
-        let answer = http::exchange(Provider::Mmg, request).await?;
+        let answer = http::exchange(Provider::Mmg, request, stopwatch).await?;
         serde_json::from_slice::<IgnoredAny>(&answer.body)
-            .map_err(|_| SendError::unclear(answer.status, "Invalid response JSON"))?;
-        Ok(Accepted {
-            reference: None,
-            elapsed: started.elapsed(),
-        })
+            .map(drop)
+            .map_err(|_| SendError::unclear(answer.status, "Invalid response JSON"))
     }
 }

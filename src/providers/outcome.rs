@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Timing;
+
 /// The provider took the message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
     /// The id that receipts will name, where it is not our own (SES: MessageId).
     pub reference: Option<String>,
-    /// From the call to the end of the answer.
-    pub elapsed: Duration,
+    pub timing: Timing,
 }
 
 /// What the caller may do next.
@@ -35,15 +36,39 @@ pub struct SendError {
     /// HTTP status; 504 for a timeout of ours; none when there was no response at all.
     pub status: Option<u16>,
     pub reason: String,
+    pub timing: Timing,
 }
 
+/// SES takes no more emails until the day is over, or the account is given more.
+pub(crate) const DAILY_QUOTA: &str = "Request refused: daily quota exceeded";
+
 impl SendError {
+    /// Whether the trouble is the provider's own, or that of our way to it: no answer, a 5xx, one that nobody can read, or
+    /// our credentials are refused. Whatever else it refuses may be the message's fault, or that of our pace.
+    #[must_use]
+    pub fn is_fault(&self) -> bool {
+        match self.outcome {
+            Outcome::Unknown => true,
+            Outcome::Refused => self
+                .status
+                .is_none_or(|status| status >= 500 || matches!(status, 401 | 403)),
+            Outcome::Throttled { .. } | Outcome::Never => false,
+        }
+    }
+
+    /// Whether it goes on until a person does something: credentials are refused, or a quota is used up.
+    #[must_use]
+    pub fn needs_a_person(&self) -> bool {
+        matches!(self.status, Some(401 | 403)) || self.reason == DAILY_QUOTA
+    }
+
     pub(crate) fn new(outcome: Outcome, status: Option<u16>, reason: impl Into<String>) -> Self {
         let reason = reason.into();
         Self {
             outcome,
             status,
             reason,
+            timing: Timing::default(),
         }
     }
 

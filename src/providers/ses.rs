@@ -7,17 +7,24 @@ mod pace;
 use std::convert::Infallible;
 use std::error::Error;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use aws_sdk_ses::config::interceptors::{
+    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
+};
 use aws_sdk_ses::config::retry::RetryConfig;
 use aws_sdk_ses::config::timeout::TimeoutConfig;
-use aws_sdk_ses::config::{BehaviorVersion, Credentials, Region, StalledStreamProtectionConfig};
-use aws_sdk_ses::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ses::config::{
+    BehaviorVersion, ConfigBag, Credentials, Intercept, Region, RuntimeComponents, StalledStreamProtectionConfig,
+};
+use aws_sdk_ses::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_sdk_ses::primitives::Blob;
 use aws_sdk_ses::types::{MessageTag, RawMessage};
 use aws_smithy_http_client::tls::Provider::Rustls;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
+use crate::outcome::DAILY_QUOTA;
+use crate::timing::Stopwatch;
 use crate::{Accepted, Email, Outcome, Secret, SendError, SetupError, Timeouts, http};
 use pace::Pace;
 
@@ -140,7 +147,13 @@ impl Client {
 
     /// Sends once.
     pub async fn send(&self, email: &Email) -> Result<Accepted, SendError> {
-        let started = Instant::now();
+        let stopwatch = Stopwatch::start();
+        let sent = self.exchange(email, &stopwatch).await;
+        stopwatch.stop(sent.map(Some))
+    }
+
+    /// Answers with SES's name for the email.
+    async fn exchange(&self, email: &Email, stopwatch: &Stopwatch) -> Result<String, SendError> {
         let message = mime::build(email)?;
         let (Ok(raw), Ok(tag)) = (
             RawMessage::builder().data(Blob::new(message.content)).build(),
@@ -162,16 +175,15 @@ impl Client {
             .destinations(message.to)
             .raw_message(raw)
             .tags(tag)
+            .customize()
+            .interceptor(Timed(stopwatch.clone()))
             .send()
             .await
             .map_err(|error| self.refused(classify(&error)))?;
         if answer.message_id.is_empty() {
             return Err(SendError::unclear(200, "Invalid response: no MessageId"));
         }
-        Ok(Accepted {
-            reference: Some(answer.message_id),
-            elapsed: started.elapsed(),
-        })
+        Ok(answer.message_id)
     }
 
     /// Takes note of what a refusal says about limits.
@@ -190,6 +202,37 @@ impl Client {
             _ => {}
         }
         error
+    }
+}
+
+/// Tells the stopwatch when the SDK hands the request to its connection, and when the answer is there. The time that a new
+/// connection takes is within: the SDK shows nothing finer.
+#[derive(Debug)]
+struct Timed(Stopwatch);
+
+impl Intercept for Timed {
+    fn name(&self) -> &'static str {
+        "Timed"
+    }
+
+    fn read_before_transmit(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.0.leaves();
+        Ok(())
+    }
+
+    fn read_after_transmit(
+        &self,
+        _: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.0.is_answered();
+        Ok(())
     }
 }
 
@@ -238,7 +281,7 @@ fn by_code(status: u16, code: &str, message: &str) -> SendError {
                 after: Some(QUOTA_PAUSE),
             },
             Some(status),
-            "Request refused: daily quota exceeded",
+            DAILY_QUOTA,
         ),
         "Throttling" | "ThrottlingException" | "TooManyRequestsException" => SendError::new(
             Outcome::Throttled { after: None },

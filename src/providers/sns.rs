@@ -17,6 +17,7 @@ use rustls::pki_types::{
 use tokio::sync::Semaphore;
 use webpki::EndEntityCert;
 
+use crate::timing::Stopwatch;
 use crate::{Timeouts, http};
 
 /// Whom to believe.
@@ -142,7 +143,7 @@ impl Client {
         };
         let client = http::client(&url, self.settings.timeouts)
             .map_err(|_| Refusal::Later("SNS cannot be reached from here"))?;
-        match http::exchange(Provider::Ses, client.get(url)).await {
+        match http::exchange(Provider::Ses, client.get(url), &Stopwatch::start()).await {
             Ok(answer) => Ok(answer.body),
             Err(error)
                 if error

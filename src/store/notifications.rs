@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-pub use sending::{Sent, ToSend, mark_sending, to_send};
+pub use sending::{Marked, Sent, ToSend, mark_sending, to_send};
 pub use settling::{Settled, Settlement, fail, settle};
 pub use view::{Filter, NotificationView, get, list};
 

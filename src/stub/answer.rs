@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use futures::stream;
+use futures::{StreamExt, stream};
 use herald_message::receipt::Provider;
 
 use crate::World;
@@ -87,15 +87,20 @@ pub(crate) fn respond(fault: &Fault, status: StatusCode, answer: Answer) -> Resp
     let length = body.len();
     let mut response = Response::new(if fault.truncate {
         cut_short(&body)
+    } else if fault.drip {
+        drip(body)
     } else {
         Body::from(body)
     });
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
-    if fault.truncate {
-        // Promises the whole body, so that the half of it is recognised as one.
+    if fault.truncate || fault.drip {
+        // Promises the whole body, so that a part of it is recognised as one.
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length.max(2)));
+    }
+    if let Some(location) = fault.location.as_deref().and_then(|location| location.parse().ok()) {
+        headers.insert(header::LOCATION, location);
     }
     if let Some(seconds) = fault.retry_after {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -107,4 +112,16 @@ fn cut_short(body: &str) -> Body {
     let half = Bytes::copy_from_slice(&body.as_bytes()[..body.len() / 2]);
     let end = io::Error::new(io::ErrorKind::ConnectionAborted, "cut short on request");
     Body::from_stream(stream::iter([Ok(half), Err(end)]))
+}
+
+fn drip(body: String) -> Body {
+    let bytes = Bytes::from(body);
+    let drops = stream::iter(0..bytes.len()).then(move |at| {
+        let drop = bytes.slice(at..=at);
+        async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            io::Result::Ok(drop)
+        }
+    });
+    Body::from_stream(drops)
 }

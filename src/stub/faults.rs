@@ -38,7 +38,7 @@ pub struct Fault {
     /// Seconds, sent as `Retry-After`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
-    /// Sent as `Location`, by the services that are called back.
+    /// Sent as `Location`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
     /// Error code of SES, such as `Throttling` (otherwise chosen by the status), or of Firetext's answer.
@@ -64,6 +64,9 @@ pub struct Fault {
     /// The connection ends in the middle of the answer.
     #[serde(skip_serializing_if = "is_false")]
     pub truncate: bool,
+    /// The body of the answer comes byte by byte, one a second.
+    #[serde(skip_serializing_if = "is_false")]
+    pub drip: bool,
     /// Further copies of each receipt.
     #[serde(skip_serializing_if = "is_zero")]
     pub duplicate_receipts: u32,

@@ -195,6 +195,26 @@ async fn an_attempt_cut_off_by_death_is_repeated_only_on_record() {
 }
 
 #[tokio::test]
+async fn each_attempt_of_unknown_outcome_is_waited_for_anew() {
+    let toys = Toys::new().await;
+    toys.world.when("first", 0, Ending::Unknown);
+    toys.world.when("first", 1, Ending::Unknown);
+    let _worker = toys.worker();
+    let run = toys
+        .start(&Errand {
+            on_unknown: Unknown::Await(300),
+            ..Errand::simple()
+        })
+        .await;
+    crate::harness::eventually("it was called three times", || async {
+        (toys.world.calls(run, "first") == 3).then_some(())
+    })
+    .await;
+    let once = ["intent", "failed", "waiting", "resent"];
+    assert_eq!(toys.events(run).await[..8], [once, once].concat());
+}
+
+#[tokio::test]
 async fn an_attempt_cut_off_by_death_is_not_repeated_when_a_signal_proves_it() {
     let (toys, run) = killed_in_the_call(&Errand {
         on_unknown: Unknown::Await(600_000),

@@ -1,6 +1,7 @@
 //! Faults against the built program's processes, counted at the phone. Each test is a line of the fault list, reports
 //! itself in a line ([`report`]), and ends with the same [`oracle`]. `make faults` plays them all.
 
+mod answers;
 mod callbacks;
 mod coordination;
 mod database;
@@ -10,6 +11,7 @@ mod load;
 mod network;
 mod oracle;
 mod process;
+mod providers;
 mod receipts;
 mod report;
 mod results;

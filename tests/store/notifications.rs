@@ -76,7 +76,13 @@ async fn only_a_created_row_becomes_sending_and_an_email_is_found_by_its_referen
     let (a, b) = (Uuid::new_v4(), Uuid::new_v4());
     notifications::insert(conn, &[text(a), email(b)]).await.unwrap();
     let batch = [sent(a, None), sent(b, Some("ses-1")), sent(Uuid::new_v4(), None)];
-    let mut changed = notifications::mark_sending(conn, &batch).await.unwrap();
+    let marked = notifications::mark_sending(conn, &batch).await.unwrap();
+    assert!(
+        marked
+            .iter()
+            .all(|marked| marked.waited_ms.is_some_and(|waited| waited >= 0))
+    );
+    let mut changed: Vec<Uuid> = marked.iter().map(|marked| marked.id).collect();
     changed.sort_unstable();
     let mut both = vec![a, b];
     both.sort_unstable();

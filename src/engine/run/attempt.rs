@@ -173,6 +173,8 @@ impl Run {
                     plan: recorded,
                     outcome: Outcome::Unknown,
                 });
+                // What was waited for an earlier attempt does not count for this one.
+                history.left = None;
                 let began = Instant::now();
                 let called = call.await;
                 took_ms = u64::try_from(began.elapsed().as_millis()).ok();
@@ -359,7 +361,10 @@ impl Run {
     fn read_history(&mut self, step: &'static str, history: &mut History) -> Result<Option<End>, Failure> {
         while let Some(Recorded { at, event, .. }) = self.replay.next(step) {
             match event {
-                Event::Intent { attempt, plan, .. } => history.open = Some((attempt, plan)),
+                Event::Intent { attempt, plan, .. } => {
+                    history.open = Some((attempt, plan));
+                    history.left = None;
+                }
                 Event::Done { plan, answer, .. } => {
                     let plan = plan
                         .or_else(|| history.open.take().map(|(_, plan)| plan))

@@ -88,15 +88,24 @@ pub struct Sent {
     pub reference: Option<String>,
 }
 
+/// A row that became `sending`, or `sent`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marked {
+    pub id: Uuid,
+    /// Since its creation; none for the message of a test key, which waits for nobody.
+    pub waited_ms: Option<i64>,
+}
+
 /// Records what was sent, and says which rows that changed: those that still were `created`.
 ///
 /// Rows are locked in the order of their ids first, as in `settle`, so that two batches cannot deadlock.
-pub async fn mark_sending<S: Borrow<Sent> + Sync>(conn: &mut PgConnection, sent: &[S]) -> Result<Vec<Uuid>> {
+pub async fn mark_sending<S: Borrow<Sent> + Sync>(conn: &mut PgConnection, sent: &[S]) -> Result<Vec<Marked>> {
     if sent.is_empty() {
         return Ok(Vec::new());
     }
     let sent: Vec<&Sent> = sent.iter().map(Borrow::borrow).collect();
-    Ok(sqlx::query_scalar!(
+    Ok(sqlx::query_as!(
+        Marked,
         r#"
         with locked as (
             select id from notifications
@@ -112,7 +121,8 @@ pub async fn mark_sending<S: Borrow<Sent> + Sync>(conn: &mut PgConnection, sent:
             s (id, sent_by, status, billable_units, reference)
         join locked using (id)
         where n.id = s.id and n.notification_status = 'created'
-        returning n.id
+        returning n.id, case when n.key_type <> 'test'
+            then (extract(epoch from n.sent_at - n.created_at) * 1000)::bigint end as waited_ms
         "#,
         &column(&sent, |s| s.id),
         &column(&sent, |s| s.sent_by.as_str()) as &[&str],

@@ -33,6 +33,8 @@ pub struct Settled {
     pub service_id: Uuid,
     pub was: Status,
     pub status: Status,
+    /// Since a provider took it; none where none has, and for the message of a test key.
+    pub sent_ms_ago: Option<i64>,
 }
 
 struct Current {
@@ -44,6 +46,7 @@ struct Current {
     sent_by: Option<String>,
     phone_prefix: Option<String>,
     international: bool,
+    sent_ms_ago: Option<i64>,
     units: Option<i32>,
     detailed_status: Option<String>,
     changed: bool,
@@ -82,6 +85,7 @@ pub async fn settle<S: Borrow<Settlement> + Sync>(conn: &mut PgConnection, settl
         service_id: row.service_id,
         was: row.was,
         status: row.status,
+        sent_ms_ago: row.sent_ms_ago,
     }))
 }
 
@@ -102,6 +106,7 @@ impl Current {
             sent_by,
             phone_prefix,
             international,
+            sent_ms_ago: None,
             units: None,
             detailed_status: None,
             changed: false,
@@ -134,7 +139,8 @@ async fn lock(conn: &mut PgConnection, mut ids: Vec<Uuid>) -> Result<Vec<Current
     let live = sqlx::query!(
         r#"
         select id, service_id as "service_id!", notification_status as "was: StatusText", sent_by, phone_prefix,
-            coalesce(international, false) as "international!"
+            coalesce(international, false) as "international!", case when key_type <> 'test'
+            then (extract(epoch from (now() at time zone 'utc') - sent_at) * 1000)::bigint end as sent_ms_ago
         from notifications
         where id = any($1)
         order by id
@@ -146,7 +152,10 @@ async fn lock(conn: &mut PgConnection, mut ids: Vec<Uuid>) -> Result<Vec<Current
     .await?;
     let live = live.into_iter().map(|row| {
         let sent = (row.sent_by, row.phone_prefix, row.international);
-        Current::new(Place::Live, row.id, row.service_id, row.was.into(), sent)
+        Current {
+            sent_ms_ago: row.sent_ms_ago,
+            ..Current::new(Place::Live, row.id, row.service_id, row.was.into(), sent)
+        }
     });
     let mut rows: Vec<Current> = live.collect();
     let found: HashSet<Uuid> = rows.iter().map(|row| row.id).collect();
@@ -265,7 +274,8 @@ pub async fn fail(conn: &mut PgConnection, failures: &[(Uuid, Status)]) -> Resul
         join locked using (id)
         where n.id = f.id and n.notification_status = locked.was
         returning n.id, n.service_id as "service_id!", locked.was as "was!: StatusText",
-            n.notification_status as "status: StatusText"
+            n.notification_status as "status: StatusText", case when n.key_type <> 'test'
+            then (extract(epoch from (now() at time zone 'utc') - n.sent_at) * 1000)::bigint end as sent_ms_ago
         "#,
         &column(failures, |(id, _)| *id),
         &column(failures, |(_, status)| status.as_str()) as &[&str],

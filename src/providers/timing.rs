@@ -1,0 +1,108 @@
+//! How long a call takes, by the monotonic clock: as a whole, and without our own part in it.
+
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http_body::{Frame, SizeHint};
+use reqwest::Body;
+use serde::{Deserialize, Serialize};
+
+use crate::{Accepted, SendError};
+
+/// How long one call took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    /// From the call to the end of the answer, or to what was taken for its end.
+    pub whole: Duration,
+    /// Until the first byte of the body was on its way: waiting for a connection, or making one. None where nothing
+    /// has left.
+    pub connected: Option<Duration>,
+    /// From then to the head of the answer: the network and the provider alone. None where no answer began.
+    pub raw: Option<Duration>,
+}
+
+/// Runs from the call on. Clones are the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct Stopwatch(Arc<Marks>);
+
+#[derive(Debug)]
+struct Marks {
+    started: Instant,
+    left: OnceLock<Instant>,
+    answered: OnceLock<Instant>,
+}
+
+impl Stopwatch {
+    pub fn start() -> Self {
+        Self(Arc::new(Marks {
+            started: Instant::now(),
+            left: OnceLock::new(),
+            answered: OnceLock::new(),
+        }))
+    }
+
+    /// Bytes are on their way. The first time counts.
+    pub fn leaves(&self) {
+        self.0.left.get_or_init(Instant::now);
+    }
+
+    /// The head of the answer is there.
+    pub fn is_answered(&self) {
+        self.0.answered.get_or_init(Instant::now);
+    }
+
+    /// Adds what it shows to the outcome of the call.
+    pub fn stop(&self, sent: Result<Option<String>, SendError>) -> Result<Accepted, SendError> {
+        let timing = self.timing();
+        match sent {
+            Ok(reference) => Ok(Accepted { reference, timing }),
+            Err(error) => Err(SendError { timing, ..error }),
+        }
+    }
+
+    fn timing(&self) -> Timing {
+        let Marks {
+            started,
+            left,
+            answered,
+        } = &*self.0;
+        let since = |later: &Instant, earlier: &Instant| later.saturating_duration_since(*earlier);
+        Timing {
+            whole: started.elapsed(),
+            connected: left.get().map(|left| since(left, started)),
+            raw: left
+                .get()
+                .zip(answered.get())
+                .map(|(left, answered)| since(answered, left)),
+        }
+    }
+}
+
+/// A body that tells the stopwatch when the connection asks for it, which is when it goes out.
+pub(crate) struct TimedBody {
+    pub body: Body,
+    pub stopwatch: Stopwatch,
+}
+
+impl http_body::Body for TimedBody {
+    type Data = <Body as http_body::Body>::Data;
+    type Error = <Body as http_body::Body>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        self.stopwatch.leaves();
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

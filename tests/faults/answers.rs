@@ -1,0 +1,199 @@
+//! Every way in which a provider can answer badly, or not at all: what is tried again, and what the phone gets.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::json;
+
+use super::{
+    count, herald,
+    load::{load_while, outage, send},
+    oracle, providers,
+    report::{Report, Verdict, fault},
+    until,
+};
+use crate::harness::{Client, Herald};
+
+const ATTEMPTS: &str =
+    "select count(*) from engine.journal, jsonb_array_elements(events) e where e ->> 'event' = 'intent'";
+const RESENT: &str =
+    "select count(*) from engine.journal, jsonb_array_elements(events) e where e ->> 'event' = 'resent'";
+
+/// Sends texts for a while, with these faults of Firetext and of MMG, and checks the oracle without them.
+async fn plays(report: &Report, [firetext, mmg]: [serde_json::Value; 2], seconds: f64) -> Herald {
+    let herald = herald().await;
+    let client = Client::live(&herald);
+    let _workers = [herald.worker(), herald.worker()];
+    client.faults("firetext", &firetext).await;
+    client.faults("mmg", &mmg).await;
+    let (load, ()) = load_while(&client, 20, outage(seconds)).await;
+    providers(&client, json!({})).await;
+    oracle::check(report, &herald, &load.ids()).await;
+    herald
+}
+
+/// Where receipts come, what was taken is not sent again, on record or not. A request that was too slow to be taken may be.
+async fn nobody_got_it_twice(herald: &Herald) {
+    let texts = count(herald, "select count(*) from notifications").await;
+    assert_eq!(
+        Client::live(herald).phone_count().await,
+        texts,
+        "a receipt told that it was taken"
+    );
+}
+
+#[tokio::test]
+#[ignore = "a fault test: make faults"]
+async fn a_provider_that_hangs_or_drips_holds_nobody_up() {
+    let done =
+        "Firetext never answers, nor takes a text; MMG takes each, and half of its answers come a byte a second; 10 s";
+    fault("34", done, async |report| {
+        let faults = [
+            json!({"hang": true, "accept": false}),
+            json!({"drip": true, "share": 0.5}),
+        ];
+        let herald = plays(report, faults, 10.0).await;
+        let longest = "select max((e ->> 'took_ms')::bigint) from engine.journal, jsonb_array_elements(events) e";
+        report.note(format!("the longest call took {} ms", count(&herald, longest).await));
+        Verdict::Passed
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "a fault test: make faults"]
+async fn a_provider_that_wants_a_pause_is_left_alone_and_cannot_want_it_for_ever() {
+    let done = "Firetext answers 429 with a Retry-After of 30 years, then MMG as well";
+    fault("36", done, async |report| {
+        let absurd = json!({"status": 429, "retry_after": 1_000_000_000});
+        let herald = plays(report, [absurd.clone(), json!({})], 5.0).await;
+        let client = Client::live(&herald);
+        providers(&client, absurd).await;
+        let mut ids = send(&client, 20).await;
+        let _worker = herald.worker();
+        let asleep = "select count(*) from engine.run where state = 'sleeping' and attempt = 2";
+        until(&herald, "all have been asked to wait by both", asleep, |runs| {
+            runs == 20
+        })
+        .await;
+        let latest: DateTime<Utc> = sqlx::query_scalar("select max(due_at) from engine.run")
+            .fetch_one(&*herald.database)
+            .await
+            .unwrap();
+        let pause = latest - Utc::now();
+        report.note(format!("the longest pause is {} s", pause.num_seconds()));
+        providers(&client, json!({})).await;
+        sqlx::query("update engine.run set due_at = now()")
+            .execute(&*herald.database)
+            .await
+            .unwrap();
+        let before: Vec<String> = client
+            .whole_phone()
+            .await
+            .iter()
+            .map(|text| text["reference"].to_string())
+            .collect();
+        ids.extend(before.into_iter().map(|id| id.trim_matches('"').to_owned()));
+        oracle::check(report, &herald, &ids).await;
+        assert!(pause <= TimeDelta::from_std(LONGEST_PAUSE).unwrap(), "{pause}");
+        Verdict::Passed
+    })
+    .await;
+}
+
+/// Fifteen minutes, and what jitter may add.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60 * 11 / 10);
+
+#[tokio::test]
+#[ignore = "a fault test: make faults"]
+async fn a_yes_that_is_none_is_no_and_half_a_yes_is_looked_into() {
+    let done =
+        "Firetext answers 200 with an error in its body; MMG takes each text and half of its answers are cut short";
+    fault("37", done, async |report| {
+        let no = json!({"status": 200, "accept": false, "code": "5"});
+        let herald = plays(report, [no, json!({"truncate": true, "share": 0.5})], 10.0).await;
+        nobody_got_it_twice(&herald).await;
+        Verdict::Passed
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "a fault test: make faults"]
+async fn what_was_taken_before_the_connection_broke_is_sent_again_only_without_a_receipt() {
+    let taken = "both take each text and reset half of the connections";
+    fault("38a", taken, async |report| {
+        let half = json!({"reset_after_accept": true, "share": 0.5});
+        let herald = plays(report, [half.clone(), half], 10.0).await;
+        nobody_got_it_twice(&herald).await;
+        Verdict::Passed
+    })
+    .await;
+    let silent = "Firetext takes each text, resets the connection, and never sends a receipt";
+    fault("38b", silent, async |report| {
+        let silent = json!({"reset_after_accept": true, "missing_receipts": true});
+        let herald = plays(report, [silent, json!({})], 5.0).await;
+        assert!(count(&herald, RESENT).await > 0, "there is nothing else to go by");
+        Verdict::Passed
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "a fault test: make faults"]
+async fn a_permanent_refusal_is_not_tried_again() {
+    fault("42", "SES answers InvalidParameterValue to 20 emails", async |report| {
+        let herald = herald().await;
+        let client = Client::live(&herald);
+        let never = json!({"status": 400, "code": "InvalidParameterValue", "message": "Missing final '@domain'"});
+        client.faults("ses", &never).await;
+        for _ in 0..20 {
+            client.send_email("ada@example.com").await;
+        }
+        let _worker = herald.worker();
+        let failed = "select count(*) from notifications where notification_status = 'technical-failure'";
+        until(&herald, "all have failed", failed, |failed| failed == 20).await;
+        client.faults("ses", &json!({})).await;
+        let moving = "select count(*) from engine.run where state <> 'failed'";
+        until(&herald, "no run goes on", moving, |runs| runs == 0).await;
+        let attempts = count(&herald, ATTEMPTS).await;
+        report.note(format!("{attempts} attempts"));
+        assert_eq!((attempts, client.phone_count().await), (20, 0));
+        Verdict::Passed
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "a fault test: make faults"]
+async fn redirects_are_not_followed_and_a_huge_answer_is_not_read() {
+    let done = "Firetext redirects half of the texts to itself; MMG takes each, and answers half of them with 10 MB";
+    fault("43", done, async |report| {
+        let herald = herald().await;
+        let client = Client::live(&herald);
+        let worker = herald.worker();
+        let again = format!("{}/firetext", herald.stub_url);
+        // Who follows it sends a text that the journal has as refused, and the next attempt sends it once more.
+        let redirect = json!({"status": 307, "location": again, "share": 0.5});
+        client.faults("firetext", &redirect).await;
+        client
+            .faults("mmg", &json!({"body": "x".repeat(10_000_000), "share": 0.5}))
+            .await;
+        let (load, ()) = load_while(&client, 20, outage(10.0)).await;
+        let memory = || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", worker.id())).unwrap();
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("VmHWM:"))
+                .unwrap()
+                .to_owned();
+            line.split_whitespace().next().unwrap().parse::<usize>().unwrap() / 1_024
+        };
+        report.note(format!("the worker took {} MB at most", memory()));
+        providers(&client, json!({})).await;
+        oracle::check(report, &herald, &load.ids()).await;
+        nobody_got_it_twice(&herald).await;
+        Verdict::Passed
+    })
+    .await;
+}
