@@ -10,7 +10,7 @@ use herald_engine::{
 use herald_store::{NotificationType, providers};
 use herald_workflows::{
     keep_house::DAYS_AHEAD,
-    queues::{self, RECEIPTS, RETRY_EMAIL, SEND_EMAIL},
+    queues::{self, RECEIPTS, RETRY_EMAIL, SEND_EMAIL, URGENT},
     switching::{ALERTS, Policy, slow_share},
 };
 use sqlx::PgPool;
@@ -30,7 +30,12 @@ pub async fn api() -> anyhow::Result<()> {
 }
 
 pub async fn worker(queues: Vec<Queue>) -> anyhow::Result<()> {
-    let settings = config::worker()?;
+    let mut settings = config::worker()?;
+    let mut limits = BatchLimits::default();
+    if !queues.iter().any(|queue| URGENT.contains(queue)) {
+        settings.gather = wiring::GATHER;
+        limits = wiring::patient();
+    }
     measure()?;
     let (pool, listening) = wiring::listening_pools().await?;
     let tools = wiring::tools(pool.clone()).await?;
@@ -42,7 +47,7 @@ pub async fn worker(queues: Vec<Queue>) -> anyhow::Result<()> {
         tokio::spawn(tools.keep_pace_of_emails());
     }
     let registry = herald_workflows::registry(tools);
-    let client = Client::new(pool.clone(), BatchLimits::default());
+    let client = Client::new(pool.clone(), limits);
     let names: Vec<&str> = queues.iter().map(|queue| queue.0).collect();
     tracing::info!(queues = names.join(","), "the worker is ready");
     Worker {

@@ -94,6 +94,7 @@ pub async fn api_deps() -> anyhow::Result<herald_api::Deps> {
     }
     Ok(herald_api::Deps {
         engine: Client::new(pool.clone(), BatchLimits::default()),
+        arrivals: Client::new(pool.clone(), patient()),
         pool,
         listening,
         sealer: Arc::new(config::sealer()?),
@@ -101,6 +102,17 @@ pub async fn api_deps() -> anyhow::Result<herald_api::Deps> {
         sns: sns::Client::new(sns),
         settings,
     })
+}
+
+/// How long what nobody waits for is gathered.
+pub const GATHER: Duration = Duration::from_millis(10);
+
+/// For writes for which nobody waits: a flood of receipts costs few commits, and leaves the disk to texts.
+pub fn patient() -> BatchLimits {
+    BatchLimits {
+        gather: GATHER,
+        ..BatchLimits::default()
+    }
 }
 
 pub async fn tools(pool: PgPool) -> anyhow::Result<Tools> {

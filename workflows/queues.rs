@@ -33,6 +33,9 @@ pub const ALL: [Queue; 9] = [
     PERIODIC,
 ];
 
+/// Those in which somebody waits for each message.
+pub const URGENT: [Queue; 2] = [SEND_SMS, SEND_EMAIL];
+
 /// The queue of that name.
 pub fn named(name: &str) -> Option<Queue> {
     ALL.into_iter().find(|queue| queue.0 == name)

@@ -113,7 +113,7 @@ async fn keep(app: &App, provider: Provider, text: Result<InboundText, NoText>) 
     };
     let received = received_text(app, provider, service_id, text, Utc::now());
     let id = received.id;
-    herald_workflows::received::text(&app.engine, &app.sealer, received).await?;
+    herald_workflows::received::text(&app.arrivals, &app.sealer, received).await?;
     tracing::info!(text = %id, service = %service_id, provider = provider.name(), "a text was received");
     Ok(Reply::Kept(Acknowledged::Kept))
 }

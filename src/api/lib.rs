@@ -68,6 +68,8 @@ pub struct Deps {
     /// Where LISTEN works, which takes one connection of it for good.
     pub listening: PgPool,
     pub engine: herald_engine::Client,
+    /// For what providers tell: it may gather, since nobody waits.
+    pub arrivals: herald_engine::Client,
     pub sealer: Arc<Sealer>,
     /// Takes the files of emails. None: emails with files are turned away.
     pub documents: Option<documents::Client>,
@@ -130,6 +132,7 @@ impl Default for Settings {
 struct App {
     pool: PgPool,
     engine: herald_engine::Client,
+    arrivals: herald_engine::Client,
     sealer: Arc<Sealer>,
     documents: Option<documents::Client>,
     sns: sns::Client,
@@ -150,6 +153,7 @@ pub async fn serve(listener: TcpListener, deps: Deps, shutdown: impl Future<Outp
         pool,
         listening,
         engine,
+        arrivals,
         sealer,
         documents,
         sns,
@@ -161,6 +165,7 @@ pub async fn serve(listener: TcpListener, deps: Deps, shutdown: impl Future<Outp
     let app = Arc::new(App {
         pool,
         engine,
+        arrivals,
         sealer,
         documents,
         large_bodies: Arc::new(Semaphore::new(settings.body.large_at_once)),

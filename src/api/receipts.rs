@@ -53,7 +53,7 @@ impl Receipts {
         if let Err(refusal) = check(request.headers(), app.settings.receipts.firetext.as_ref()) {
             return Ok(Received::from(refusal));
         }
-        take_sms(&app.engine, firetext::parse(&body.bytes)).await
+        take_sms(&app.arrivals, firetext::parse(&body.bytes)).await
     }
 
     /// A receipt from MMG
@@ -67,7 +67,7 @@ impl Receipts {
         if let Err(refusal) = check(request.headers(), app.settings.receipts.mmg.as_ref()) {
             return Ok(Received::from(refusal));
         }
-        take_sms(&app.engine, mmg::parse(&body.bytes)).await
+        take_sms(&app.arrivals, mmg::parse(&body.bytes)).await
     }
 
     /// An event of SES, in an envelope of SNS
@@ -89,7 +89,7 @@ impl Receipts {
             return Received::refused(refusal);
         }
         match envelope.kind {
-            Kind::Notification => take_email(&app.engine, &envelope).await,
+            Kind::Notification => take_email(&app.arrivals, &envelope).await,
             Kind::SubscriptionConfirmation => match app.sns.confirm(&envelope).await {
                 Ok(()) => {
                     tracing::info!(topic = envelope.topic_arn, "a subscription is confirmed");

@@ -58,6 +58,7 @@ pub(crate) struct Claimer {
     pub bells: Bells,
     /// Runs of this queue that this process works on at once at most.
     pub concurrency: usize,
+    pub gather: Duration,
     pub longest_idle: Duration,
 }
 
@@ -197,6 +198,14 @@ impl Claimer {
             };
             // The permits of the reserve are given back at once: they only keep the process from claiming too much.
             drop(room.split(reserve));
+            if !self.gather.is_zero()
+                && stop
+                    .run_until_cancelled(tokio::time::sleep(self.gather))
+                    .await
+                    .is_none()
+            {
+                return;
+            }
             let now = Instant::now();
             let bounds = frontier.bounds(now);
             match tokio::time::timeout(self.leases.length(), self.claim(room.num_permits(), now, bounds))

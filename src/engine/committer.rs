@@ -23,6 +23,9 @@ pub struct BatchLimits {
     pub lanes: usize,
     /// Submissions that wait for a lane at most; beyond that, callers wait.
     pub waiting: usize,
+    /// How long a batch waits for more after its first submission. Zero where somebody waits for the answer; a little where
+    /// nobody does, and fewer commits leave the disk to others.
+    pub gather: Duration,
     /// How long a caller from outside a run waits for its commit.
     pub patience: Duration,
 }
@@ -33,6 +36,7 @@ impl Default for BatchLimits {
             batch: 256,
             lanes: 2,
             waiting: 10_000,
+            gather: Duration::ZERO,
             patience: Duration::from_secs(15),
         }
     }
@@ -52,7 +56,7 @@ impl Client {
         let (items, queue) = mpsc::channel(limits.waiting);
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..limits.lanes.max(1) {
-            tokio::spawn(commit_batches(pool.clone(), queue.clone(), limits.batch.max(1)));
+            tokio::spawn(commit_batches(pool.clone(), queue.clone(), limits.clone()));
         }
         Self {
             items,
@@ -105,12 +109,23 @@ impl Client {
     }
 }
 
-async fn commit_batches(pool: PgPool, queue: Arc<Mutex<mpsc::Receiver<Item>>>, limit: usize) {
+async fn commit_batches(pool: PgPool, queue: Arc<Mutex<mpsc::Receiver<Item>>>, limits: BatchLimits) {
+    let limit = limits.batch.max(1);
     let mut items = Vec::with_capacity(limit);
     loop {
-        if queue.lock().await.recv_many(&mut items, limit).await == 0 {
+        let mut queue = queue.lock().await;
+        if queue.recv_many(&mut items, limit).await == 0 {
             return;
         }
+        if !limits.gather.is_zero() {
+            tokio::time::sleep(limits.gather).await;
+            while items.len() < limit
+                && let Ok(item) = queue.try_recv()
+            {
+                items.push(item);
+            }
+        }
+        drop(queue);
         commit_until_settled(&pool, std::mem::take(&mut items), Trial::First).await;
     }
 }

@@ -25,6 +25,8 @@ pub struct WorkerSettings {
     pub concurrency: usize,
     /// How long a run is held without renewal: what a killed worker's runs wait at most until they go on elsewhere.
     pub lease: Duration,
+    /// How long a queue is left alone before each look, so that fewer looks find more. Zero where somebody waits.
+    pub gather: Duration,
     /// The longest time between two looks at a queue that nobody rang for.
     pub longest_idle: Duration,
     /// Deaths in a row before a run is set aside.
@@ -38,6 +40,7 @@ impl Default for WorkerSettings {
         Self {
             concurrency: 256,
             lease: Duration::from_secs(10),
+            gather: Duration::ZERO,
             longest_idle: Duration::from_millis(500),
             deaths: 5,
             grace: Duration::from_secs(25),
@@ -82,6 +85,7 @@ impl Worker {
                 leases: leases.clone(),
                 bells: bells.clone(),
                 concurrency: self.settings.concurrency,
+                gather: self.settings.gather,
                 longest_idle: self.settings.longest_idle,
             };
             let executor = Executor {

@@ -151,6 +151,7 @@ impl Process {
             leases: self.leases.clone(),
             bells: Bells::new(&self.queues),
             concurrency: self.settings.concurrency,
+            gather: Duration::ZERO,
             longest_idle: self.settings.longest_idle,
         }
     }
