@@ -1,6 +1,9 @@
 //! Processes that die, stop and come back.
 
-use serde_json::json;
+use std::ops::Range;
+
+use futures::future::join_all;
+use serde_json::{Value, json};
 use sqlx::{Executor, Postgres, Transaction};
 
 use super::{
@@ -10,7 +13,7 @@ use super::{
     report::{Verdict, fault},
     until, until_at_the_phone,
 };
-use crate::harness::{Client, Herald};
+use crate::harness::{Client, Herald, SMS_TEMPLATE, database, http, live_token};
 
 const SENT: &str = "select count(*) from notifications where notification_status <> 'created'";
 const HELD: &str = "select count(*) from engine.run where state = 'running'";
@@ -215,5 +218,48 @@ async fn a_worker_stopped_past_its_lease_is_refused_when_it_goes_on() {
             Verdict::Passed
         },
     )
+    .await;
+}
+
+/// Asks for a text under a key of its own; its id, if that is answered.
+async fn ask_under_key(herald: &Herald, key: usize) -> Option<String> {
+    let text = json!({"phone_number": "07700900123", "template_id": SMS_TEMPLATE, "personalisation": {"name": "Ada"}});
+    let request = http()
+        .post(format!("{}/v2/notifications/sms", herald.base_url))
+        .header("idempotency-key", format!("key {key}"));
+    let answer = request.bearer_auth(live_token()).json(&text).send().await.ok()?;
+    let answer: Value = (answer.status() == 201).then_some(answer)?.json().await.ok()?;
+    Some(answer["id"].as_str()?.to_owned())
+}
+
+#[tokio::test]
+#[ignore = "a fault test: make faults"]
+async fn a_request_that_comes_again_after_the_api_was_killed_makes_one_message() {
+    let done = "kill -9 of the API, as for want of memory, between parse and commit of 20 requests; they and 20 that were answered come again with the same idempotency keys";
+    fault("9", done, async |report| {
+        let herald = Herald::start_without_api(database().await).await;
+        oracle::watch(&herald.database).await;
+        let api = herald.api_with(&[]).await;
+        let ask = |keys: Range<usize>| join_all(keys.map(|key| ask_under_key(&herald, key)));
+        let answered = ask(0..20).await;
+        let lock = locked(&herald, "lock table notifications in share mode").await;
+        let (cut_off, ()) = tokio::join!(ask(20..40), async {
+            until(&herald, "requests wait for the lock", BLOCKED, |blocked| blocked > 0).await;
+            api.kill();
+            lock.rollback().await.unwrap();
+        });
+        assert!(
+            cut_off.iter().all(Option::is_none),
+            "some were answered before the kill"
+        );
+        let _api = herald.api_with(&[]).await;
+        let _worker = herald.worker();
+        let again = ask(0..40).await;
+        assert_eq!(again[..20], answered);
+        let ids: Vec<String> = again.into_iter().map(Option::unwrap).collect();
+        oracle::check(report, &herald, &ids).await;
+        assert_eq!(count(&herald, "select count(*) from notifications").await, 40);
+        Verdict::Passed
+    })
     .await;
 }
