@@ -192,6 +192,8 @@ fn roles(port: u16, stub_port: u16, database_url: &str, sealing_keys: &str) -> V
         ("AWS_SECRET_ACCESS_KEY", "development".to_owned()),
         ("AWS_REGION", "eu-west-1".to_owned()),
         ("SERVICE_CALLBACKS_ALLOW_PRIVATE", "1".to_owned()),
+        // One port has room for one process: the API.
+        ("METRICS_PORT", String::new()),
     ];
     let role = |arguments: &[&str], extra: Vec<(&str, String)>| Role {
         arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
@@ -238,7 +240,7 @@ fn roles(port: u16, stub_port: u16, database_url: &str, sealing_keys: &str) -> V
             ],
             providers.to_vec(),
         ),
-        role(&["beat"], vec![]),
+        role(&["beat"], vec![("METRICS_PORT", String::new())]),
     ]
 }
 

@@ -116,9 +116,11 @@ impl Bouncer {
         if let Some((user, group)) = account() {
             bouncer.uid(user).gid(group);
         }
-        let process = bouncer.spawn().ok()?;
+        let mut process = bouncer.spawn().ok()?;
         while std::net::TcpStream::connect(("127.0.0.1", own)).is_err() {
-            std::thread::sleep(Duration::from_millis(50));
+            let ended = process.try_wait().unwrap();
+            assert!(ended.is_none(), "pgbouncer ended before it listened: {ended:?}");
+            std::thread::yield_now();
         }
         Some(Self {
             process,
