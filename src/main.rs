@@ -18,6 +18,12 @@ mod wiring;
 
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
+
+/// A message is hundreds of small allocations, made on one thread and freed on another.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
 fn main() -> ExitCode {
     // One TLS implementation for all clients, chosen before the first of them is made.
     let _ = rustls::crypto::ring::default_provider().install_default();
