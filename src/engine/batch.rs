@@ -25,8 +25,16 @@ pub(crate) enum Trial {
 
 type Answer = Result<Submitted, Error>;
 
-/// Writes the batch; the answers are in the order of the items.
-pub(crate) async fn write(pool: &PgPool, items: &[Item], trial: Trial) -> Result<Vec<Answer>, EffectError> {
+/// What came of a batch.
+pub(crate) struct Written {
+    /// In the order of the items.
+    pub answers: Vec<Answer>,
+    /// Queues in which something is due now.
+    pub due: HashSet<String>,
+}
+
+/// Writes the batch.
+pub(crate) async fn write(pool: &PgPool, items: &[Item], trial: Trial) -> Result<Written, EffectError> {
     let mut transaction = pool.begin().await?;
     let conn = &mut *transaction;
     let mut batch = Batch::lock(conn, items, trial).await?;
@@ -40,10 +48,9 @@ pub(crate) async fn write(pool: &PgPool, items: &[Item], trial: Trial) -> Result
     batch.write_journal(conn).await?;
     batch.move_runs(conn).await?;
     batch.promote(conn).await?;
-    batch.notify(conn).await?;
-    let answers = batch.answers;
+    let Batch { answers, due, .. } = batch;
     transaction.commit().await?;
-    Ok(answers)
+    Ok(Written { answers, due })
 }
 
 struct Batch<'a> {
@@ -294,13 +301,6 @@ impl<'a> Batch<'a> {
         if !self.keys.is_empty() {
             let keys: Vec<String> = self.keys.drain().collect();
             self.due.extend(sql::promote(conn, &keys).await?);
-        }
-        Ok(())
-    }
-
-    async fn notify(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
-        if !self.due.is_empty() {
-            sql::notify(conn, &self.due.drain().collect::<Vec<_>>()).await?;
         }
         Ok(())
     }

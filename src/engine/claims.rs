@@ -28,6 +28,7 @@ use tower::layer::util::Identity;
 use uuid::Uuid;
 
 use crate::{
+    committer::ENOUGH,
     frontier::{Bounds, Frontier, Walk},
     leases::{Lease, Leases},
     past::{Past, read_past},
@@ -185,6 +186,7 @@ impl Claimer {
         let mut ahead = Ahead::new();
         let mut idle = Duration::ZERO;
         let mut frontier = Frontier::default();
+        let mut found = 0;
         while !stop.is_cancelled() {
             // What cannot be renewed must not be claimed.
             if stop.run_until_cancelled(self.leases.can_be_kept()).await.is_none() {
@@ -199,6 +201,7 @@ impl Claimer {
             // The permits of the reserve are given back at once: they only keep the process from claiming too much.
             drop(room.split(reserve));
             if !self.gather.is_zero()
+                && found < ENOUGH
                 && stop
                     .run_until_cancelled(tokio::time::sleep(self.gather))
                     .await
@@ -214,6 +217,7 @@ impl Claimer {
             {
                 Ok((rows, walk)) => {
                     frontier.note(bounds, now, now.elapsed(), walk);
+                    found = rows.len();
                     if !rows.is_empty() {
                         idle = Duration::ZERO;
                         ahead.note(rows.len());

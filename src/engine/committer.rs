@@ -1,17 +1,18 @@
 //! One committer a process: gathers what concurrent runs and requests want to write, at once when idle and in
 //! batches under load, and writes each batch in one transaction. Many requests, one commit; each is answered after it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use sqlx::PgPool;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::{
     Error,
-    batch::{self, Trial},
+    batch::{self, Trial, Written},
     error::{Transient, is_transient},
     submission::{Item, Submission, Submitted},
     turns::Turns,
+    wake::Ringer,
 };
 
 /// How batches are formed.
@@ -23,8 +24,8 @@ pub struct BatchLimits {
     pub lanes: usize,
     /// Submissions that wait for a lane at most; beyond that, callers wait.
     pub waiting: usize,
-    /// How long a batch waits for more after its first submission. Zero where somebody waits for the answer; a little where
-    /// nobody does, and fewer commits leave the disk to others.
+    /// How long a batch waits at most until it holds [`ENOUGH`] submissions. Zero where somebody waits for the answer; a
+    /// little where nobody does, and fewer commits leave the disk to others.
     pub gather: Duration,
     /// How long a caller from outside a run waits for its commit.
     pub patience: Duration,
@@ -42,6 +43,9 @@ impl Default for BatchLimits {
     }
 }
 
+/// What a batch holds whose commit costs its submissions next to nothing: waiting for more saves nothing either.
+pub(crate) const ENOUGH: usize = 16;
+
 /// Writes submissions. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -55,8 +59,14 @@ impl Client {
     pub fn new(pool: PgPool, limits: BatchLimits) -> Self {
         let (items, queue) = mpsc::channel(limits.waiting);
         let queue = Arc::new(Mutex::new(queue));
+        let ringer = Ringer::new(pool.clone());
         for _ in 0..limits.lanes.max(1) {
-            tokio::spawn(commit_batches(pool.clone(), queue.clone(), limits.clone()));
+            tokio::spawn(commit_batches(
+                pool.clone(),
+                queue.clone(),
+                limits.clone(),
+                ringer.clone(),
+            ));
         }
         Self {
             items,
@@ -109,7 +119,7 @@ impl Client {
     }
 }
 
-async fn commit_batches(pool: PgPool, queue: Arc<Mutex<mpsc::Receiver<Item>>>, limits: BatchLimits) {
+async fn commit_batches(pool: PgPool, queue: Arc<Mutex<mpsc::Receiver<Item>>>, limits: BatchLimits, ringer: Ringer) {
     let limit = limits.batch.max(1);
     let mut items = Vec::with_capacity(limit);
     loop {
@@ -118,28 +128,30 @@ async fn commit_batches(pool: PgPool, queue: Arc<Mutex<mpsc::Receiver<Item>>>, l
             return;
         }
         if !limits.gather.is_zero() {
-            tokio::time::sleep(limits.gather).await;
-            while items.len() < limit
-                && let Ok(item) = queue.try_recv()
-            {
-                items.push(item);
-            }
+            let more = async {
+                let mut room = limit - items.len();
+                while items.len() < ENOUGH.min(limit) && queue.recv_many(&mut items, room).await > 0 {
+                    room = limit - items.len();
+                }
+            };
+            // What has been gathered until then stays in `items`.
+            let _ = tokio::time::timeout(limits.gather, more).await;
         }
         drop(queue);
-        commit_until_settled(&pool, std::mem::take(&mut items), Trial::First).await;
+        commit_until_settled(&pool, &ringer, std::mem::take(&mut items), Trial::First).await;
     }
 }
 
 /// Repeats a batch over database trouble until it is written.
-async fn commit_until_settled(pool: &PgPool, mut items: Vec<Item>, mut trial: Trial) {
+async fn commit_until_settled(pool: &PgPool, ringer: &Ringer, mut items: Vec<Item>, mut trial: Trial) {
     let mut pause = Duration::from_millis(20);
     loop {
         match try_once(pool, items, trial).await {
-            Tried::Settled => return,
+            Tried::Settled { due } => return ringer.ring(due),
             Tried::NotYet(same) => items = same,
             Tried::Refused(items) => {
                 for item in items {
-                    Box::pin(commit_until_settled(pool, vec![item], trial)).await;
+                    Box::pin(commit_until_settled(pool, ringer, vec![item], trial)).await;
                 }
                 return;
             }
@@ -153,7 +165,10 @@ async fn commit_until_settled(pool: &PgPool, mut items: Vec<Item>, mut trial: Tr
 /// What came of one try.
 pub(crate) enum Tried {
     /// Everybody has an answer.
-    Settled,
+    Settled {
+        /// Queues in which something is due now.
+        due: HashSet<String>,
+    },
     /// Database trouble: whether it was written is not known.
     NotYet(Vec<Item>),
     /// Nothing was written. To be taken apart, so that one bad submission fails alone.
@@ -167,22 +182,25 @@ pub(crate) async fn try_once(pool: &PgPool, mut items: Vec<Item>, trial: Trial) 
     // Whoever has stopped waiting, a request that timed out or a run whose lease ended, is not written any more.
     items.retain(|item| !item.reply.is_closed());
     if items.is_empty() {
-        return Tried::Settled;
+        return Tried::Settled { due: HashSet::new() };
     }
     let written = tokio::time::timeout(LONGEST_TRY, batch::write(pool, &items, trial)).await;
     match written.unwrap_or_else(|_| Err(Box::new(Transient("no answer from the database".to_owned())))) {
-        Ok(answers) => answer(items, answers),
+        Ok(Written { answers, due }) => {
+            answer(items, answers);
+            Tried::Settled { due }
+        }
         Err(error) if is_transient(&*error) => {
             tracing::warn!(%error, submissions = items.len(), "a batch could not be written yet");
-            return Tried::NotYet(items);
+            Tried::NotYet(items)
         }
         Err(error) if items.len() == 1 => {
             tracing::error!(%error, "the database refused a submission");
             answer(items, vec![Err(Error::Refused(error.to_string()))]);
+            Tried::Settled { due: HashSet::new() }
         }
-        Err(_) => return Tried::Refused(items),
+        Err(_) => Tried::Refused(items),
     }
-    Tried::Settled
 }
 
 fn answer(items: Vec<Item>, answers: Vec<Result<Submitted, Error>>) {

@@ -1,13 +1,56 @@
-//! Wakes the claimers of a queue when something there has become due: by Postgres' notifications from other
-//! processes, and directly within this one. Only a hint; claimers poll as well.
+//! Wakes the claimers of a queue when something there has become due, by Postgres' notifications. Only a hint;
+//! claimers poll as well.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use sqlx::{PgPool, postgres::PgListener};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::{statements::WAKE_CHANNEL, workflow::Queue};
+use crate::{
+    statements::{self as sql, WAKE_CHANNEL},
+    workflow::Queue,
+};
+
+/// Rings in all processes, once what is due there is committed. Not within that transaction: Postgres lets one with
+/// notifications commit at a time, so that the others' flushes would come one after the other.
+#[derive(Debug, Clone)]
+pub(crate) struct Ringer(mpsc::Sender<HashSet<String>>);
+
+impl Ringer {
+    /// It rings on the current tokio runtime until the last clone is dropped.
+    pub fn new(pool: PgPool) -> Self {
+        let (sender, due) = mpsc::channel(MOST_RUNG);
+        tokio::spawn(ring_until_dropped(pool, due));
+        Self(sender)
+    }
+
+    /// While the database does not take notifications, most are forgotten.
+    pub fn ring(&self, due: HashSet<String>) {
+        if !due.is_empty() {
+            let _ = self.0.try_send(due);
+        }
+    }
+}
+
+/// What is gathered while one notification is under way; a batch adds one.
+const MOST_RUNG: usize = 64;
+
+async fn ring_until_dropped(pool: PgPool, mut due: mpsc::Receiver<HashSet<String>>) {
+    let mut sets = Vec::new();
+    while due.recv_many(&mut sets, MOST_RUNG).await > 0 {
+        let queues: HashSet<String> = sets.drain(..).flatten().collect();
+        let queues: Vec<String> = queues.into_iter().collect();
+        let rung = async { sql::notify(&mut *pool.acquire().await?, &queues).await };
+        if let Err(error) = rung.await {
+            tracing::debug!(%error, "could not ring; claimers find by themselves what is due");
+        }
+    }
+}
 
 #[derive(Debug, Clone)]
 pub(crate) struct Bells(Arc<HashMap<&'static str, Notify>>);

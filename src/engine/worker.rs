@@ -25,7 +25,8 @@ pub struct WorkerSettings {
     pub concurrency: usize,
     /// How long a run is held without renewal: what a killed worker's runs wait at most until they go on elsewhere.
     pub lease: Duration,
-    /// How long a queue is left alone before each look, so that fewer looks find more. Zero where somebody waits.
+    /// How long a queue is left alone before a look, so that fewer looks find more, unless the last one found plenty. Zero
+    /// where somebody waits.
     pub gather: Duration,
     /// The longest time between two looks at a queue that nobody rang for.
     pub longest_idle: Duration,

@@ -226,7 +226,7 @@ impl Process {
             }
         };
         match next {
-            Tried::Settled => {}
+            Tried::Settled { .. } => {}
             Tried::NotYet(items) => {
                 let trial = Trial::Repeated;
                 self.batches.insert(which, Batch { items, trial });
