@@ -12,6 +12,11 @@ mod peers;
 mod program;
 
 use anyhow::bail;
+use mimalloc::MiMalloc;
+
+/// The program's allocator, for every engine that is linked in here.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
