@@ -145,6 +145,9 @@ async fn three_beats_that_decide_at_once_fire_each_instant_once() {
                     if minute % 5 == 4 {
                         beats.remove(0).kill();
                         beats.push(minutes.herald.beat());
+                        // The dead one's session waits on, and ends when it is let in.
+                        let all = |waiting| waiting >= 4;
+                        until(&minutes.herald, "the new beat is there as well", WAITING_FOR_LOCKS, all).await;
                     }
                 })
                 .await;
@@ -213,7 +216,7 @@ const TELLER: &str = "from engine.run where workflow = 'call_service'";
 /// The one run that tells: its epoch, the end of its lease, and whether a call of it is under way.
 async fn teller(herald: &Herald) -> Option<(i64, DateTime<Utc>, bool)> {
     let sql = format!(
-        "select epoch, due_at, state = 'running' and (
+        "select epoch, least(due_at, now() + interval '1 day'), state = 'running' and (
              select events -> -1 ->> 'event' = 'intent' from engine.journal j where j.run_id = run.id
              order by seq desc limit 1) is true {TELLER}"
     );
