@@ -1,12 +1,15 @@
 //! Faults against the built program's processes, counted at the phone. Each test is a line of the fault list, reports
 //! itself in a line ([`report`]), and ends with the same [`oracle`]. `make faults` plays them all.
 
+mod agreement;
 mod answers;
 mod callbacks;
+mod cancelling;
 mod coordination;
 mod database;
 mod database_errors;
 mod leases;
+mod limits;
 mod load;
 mod network;
 mod oracle;
@@ -16,6 +19,7 @@ mod receipts;
 mod report;
 mod results;
 mod time;
+mod waking;
 
 use crate::harness::{Client, Cluster, Database, Herald, eventually};
 

@@ -39,6 +39,21 @@ pub async fn check(report: &Report, herald: &Herald, accepted: &[String]) {
 
 /// As [`check`], with a time of its own for the backlog to drain.
 pub async fn check_within(patience: Duration, report: &Report, herald: &Herald, accepted: &[String]) {
+    settled(patience, report, herald, accepted, &HashMap::new()).await;
+}
+
+/// As [`check`], where people ended some messages before they were delivered: each of those has exactly this status.
+pub async fn check_ended(report: &Report, herald: &Herald, accepted: &[String], ended: &HashMap<Uuid, String>) {
+    settled(DRAINED, report, herald, accepted, ended).await;
+}
+
+async fn settled(
+    patience: Duration,
+    report: &Report,
+    herald: &Herald,
+    accepted: &[String],
+    ended: &HashMap<Uuid, String>,
+) {
     let drained = drained(patience, &herald.database);
     let drained = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(drained)).await;
     let phone = phone(herald).await;
@@ -55,7 +70,7 @@ pub async fn check_within(patience: Duration, report: &Report, herald: &Herald, 
             whereabouts(&herald.database).await
         );
     }
-    each_is_settled_and_arrived_as_recorded(&herald.database, accepted, &phone, &resent).await;
+    each_is_settled_and_arrived_as_recorded(&herald.database, accepted, ended, &phone, &resent).await;
     the_journal_is_whole(&herald.database).await;
     let set_aside: i64 = sqlx::query_scalar("select count(*) from engine.run where state = 'failed'")
         .fetch_one(&*herald.database)
@@ -114,6 +129,7 @@ async fn drained(patience: Duration, database: &Database) {
 async fn each_is_settled_and_arrived_as_recorded(
     database: &Database,
     accepted: &[String],
+    ended: &HashMap<Uuid, String>,
     phone: &HashMap<Uuid, usize>,
     resent: &HashMap<Uuid, usize>,
 ) {
@@ -139,7 +155,8 @@ async fn each_is_settled_and_arrived_as_recorded(
     }
     let strangers = phone.keys().filter(|id| !status.contains_key(id)).count();
     assert_eq!(strangers, 0, "the phone got messages that nobody has accepted (I1)");
-    let failed = status.values().filter(|status| *status != "delivered").count();
+    let expected = |id: &Uuid| ended.get(id).map_or("delivered", String::as_str);
+    let failed = status.iter().filter(|(id, status)| *status != expected(id)).count();
     assert_eq!(
         failed,
         0,

@@ -1,6 +1,7 @@
 //! The built program's processes on a database of their own, started as production starts them.
 
 use std::{
+    fs::File,
     net::TcpListener,
     process::{Child, Command, Output, Stdio},
     sync::Mutex,
@@ -170,6 +171,13 @@ impl Herald {
         self.listening(&["api"], &self.base_url, settings).await
     }
 
+    /// The API, with settings of its own and its log in a file.
+    pub async fn api_with_log(&self, settings: &[(&str, &str)], log: File) -> Process {
+        let mut api = self.role(&["api"]);
+        api.envs(settings.iter().copied()).stderr(log);
+        until_it_listens(api, &self.base_url).await
+    }
+
     /// Another process of the API, and its address.
     pub async fn another_api(&self) -> (Process, String) {
         let url = free_address();
@@ -234,15 +242,9 @@ impl Herald {
     }
 
     async fn listening(&self, arguments: &[&str], url: &str, settings: &[(&str, &str)]) -> Process {
-        let address = url.strip_prefix("http://").unwrap();
-        let port = address.rsplit(':').next().unwrap();
         let mut role = self.role(arguments);
-        let process = Process(role.envs(settings.iter().copied()).env("PORT", port).spawn().unwrap());
-        eventually(&format!("{arguments:?} listens"), || async {
-            TcpStream::connect(address).await.ok()
-        })
-        .await;
-        process
+        role.envs(settings.iter().copied());
+        until_it_listens(role, url).await
     }
 
     fn role(&self, arguments: &[&str]) -> Command {
@@ -256,6 +258,18 @@ impl Herald {
             .stdin(Stdio::piped());
         command
     }
+}
+
+/// Starts a role at this address.
+async fn until_it_listens(mut role: Command, url: &str) -> Process {
+    let address = url.strip_prefix("http://").unwrap();
+    let port = address.rsplit(':').next().unwrap();
+    let process = Process(role.env("PORT", port).spawn().unwrap());
+    eventually(&format!("somebody listens at {address}"), || async {
+        TcpStream::connect(address).await.ok()
+    })
+    .await;
+    process
 }
 
 /// What `herald dev` begins with.

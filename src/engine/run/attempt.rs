@@ -93,24 +93,27 @@ impl Run {
             });
             history.unresolved = Some(attempt);
         }
-        if let Some(attempt) = history.unresolved
-            && self.cancelled.is_some()
-        {
-            return Err(self.abandon(step, attempt).into());
+        let went = async {
+            if let Some(attempt) = history.unresolved {
+                if self.cancelled.is_some() && !self.is_proved(policy) {
+                    return Err(StepFailure::Cancelled { step }.into());
+                }
+                if let Some(plan) = self.resolve_unknown(step, policy, attempt, &history).await? {
+                    return decode(plan, None);
+                }
+            }
+            let attempt = u32::try_from(history.past.len()).unwrap_or(u32::MAX).saturating_add(1);
+            if attempt > policy.attempts {
+                let why = "the outcome of the last attempt is unknown";
+                return Err(self.exhausted(step, attempt - 1, why).into());
+            }
+            self.may_attempt(step)?;
+            self.make_attempt(step, policy, attempt, &mut history, prepare).await
+        };
+        match went.await {
+            Err(Failure::Step(StepFailure::Cancelled { .. })) => Err(self.take_back(step, policy, &history).into()),
+            went => went,
         }
-        if let Some(attempt) = history.unresolved
-            && let Some(plan) = self.resolve_unknown(step, policy, attempt, &history).await?
-        {
-            return decode(plan, None);
-        }
-        let attempt = u32::try_from(history.past.len()).unwrap_or(u32::MAX).saturating_add(1);
-        if attempt > policy.attempts {
-            return Err(self
-                .exhausted(step, attempt - 1, "the outcome of the last attempt is unknown")
-                .into());
-        }
-        self.may_attempt(step)?;
-        self.make_attempt(step, policy, attempt, history, prepare).await
     }
 
     /// Refuses to begin an attempt for a run that is cancelled or whose time is over.
@@ -136,7 +139,7 @@ impl Run {
         step: &'static str,
         policy: &RetryPolicy,
         attempt: u32,
-        mut history: History,
+        history: &mut History,
         prepare: impl FnOnce(Vec<PastAttempt>) -> F + Send,
     ) -> Result<Attempted<P, T>, Failure>
     where
@@ -206,6 +209,7 @@ impl Run {
                 Err(StepFailure::Never { step, why }.into())
             }
             AttemptError::Again { why, after } => {
+                history.past.retain(|past| past.attempt != attempt);
                 if attempt < policy.attempts {
                     self.events
                         .push(failed(step, attempt, Outcome::Refused, &why, false, took_ms));
@@ -215,7 +219,7 @@ impl Run {
             AttemptError::Unknown { why } => {
                 self.events
                     .push(failed(step, attempt, Outcome::Unknown, &why, false, took_ms));
-                match self.resolve_unknown(step, policy, attempt, &history).await? {
+                match self.resolve_unknown(step, policy, attempt, history).await? {
                     Some(plan) => decode(plan, None),
                     // It may be repeated, as a new attempt of a new claim.
                     None => self.back_off(step, policy, attempt, why, None).await,
@@ -347,6 +351,25 @@ impl Run {
             attempt,
         });
         Ok(Some(plan.unwrap_or_default()))
+    }
+
+    /// Whether what proves an attempt of unknown outcome has come.
+    fn is_proved(&self, policy: &RetryPolicy) -> bool {
+        matches!(policy.on_unknown, OnUnknown::AwaitThenRepeat { signal, .. } if self.next_in_inbox(signal).is_some())
+    }
+
+    /// How a step ends that people have cancelled. Where an attempt may have been done, and that matters, it was not
+    /// cancelled in time for all that anybody knows.
+    fn take_back(&mut self, step: &'static str, policy: &RetryPolicy, history: &History) -> StepFailure {
+        let mut doubtful = history
+            .past
+            .iter()
+            .rev()
+            .filter(|past| past.outcome == Outcome::Unknown);
+        match doubtful.next() {
+            Some(past) if policy.on_unknown != OnUnknown::Repeat => self.abandon(step, past.attempt),
+            _ => StepFailure::Cancelled { step },
+        }
     }
 
     fn abandon(&mut self, step: &'static str, attempt: u32) -> StepFailure {
