@@ -417,9 +417,15 @@ pub fn stub() -> anyhow::Result<herald_stub::Settings> {
     })
 }
 
-/// Which log lines are written: `HERALD_LOG`, in the form of tracing's filters.
+/// Which log lines are written: `HERALD_LOG`, in the form of tracing's filters. Of certificates that are not trusted we tell
+/// ourselves, once; the verifier would, as an error, at each attempt to connect.
 pub fn log_filter(default: &str) -> anyhow::Result<tracing_subscriber::EnvFilter> {
-    setting("HERALD_LOG").or(default).parse().map_err(|error| {
-        anyhow!("the setting HERALD_LOG is malformed: it must be a filter such as info,herald_engine=debug ({error})")
-    })
+    let wanted = setting("HERALD_LOG").or(default);
+    format!("rustls_platform_verifier=off,{wanted}")
+        .parse()
+        .map_err(|error| {
+            anyhow!(
+                "the setting HERALD_LOG is malformed: it must be a filter such as info,herald_engine=debug ({error})"
+            )
+        })
 }

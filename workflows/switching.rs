@@ -212,6 +212,13 @@ pub fn is_well(side: &Watched) -> bool {
     side.before.requests > 0 && share(&side.before) < 0.25
 }
 
+/// Whether it takes messages again after it was out of order with us for so long. A minute that began before is full of
+/// what it took until then, and a quota that is used up is no fault.
+pub fn takes_messages_again(side: &Watched, seconds: f64) -> bool {
+    let Tally { requests, errors, .. } = side.before;
+    seconds >= MINUTE.as_secs_f64() && requests > 0 && errors * 4 < requests
+}
+
 /// The share of slow ones among a provider's deliveries; nothing without deliveries.
 pub fn slow_share(delivery: &Delivery) -> f64 {
     if delivery.total == 0 {

@@ -26,7 +26,7 @@ use super::{
     choice::Weights,
     traffic::{Counter, Seen},
 };
-use crate::switching::{LATELY, MEMORY, MINUTE, Move, Policy, Rule, is_well, slow_share};
+use crate::switching::{LATELY, MEMORY, MINUTE, Move, Policy, Rule, is_well, slow_share, takes_messages_again};
 
 /// Counts are shared, and errors thought about, once in this time.
 const SECOND: Duration = Duration::from_secs(1);
@@ -208,10 +208,11 @@ impl Switch {
             } else if is_raised(alert) && sides.iter().any(is_well) {
                 lower(conn, alert).await?;
             }
-            for side in sides.iter().filter(|side| is_well(side)) {
+            for side in sides {
                 let refused = refused_by(&side.identifier);
-                if is_raised(&refused) {
-                    lower(conn, &refused).await?;
+                let refused = raised.iter().find(|alert| alert.name == refused);
+                if let Some(alert) = refused.filter(|alert| takes_messages_again(side, alert.seconds)) {
+                    lower(conn, &alert.name).await?;
                 }
             }
         }
@@ -299,7 +300,7 @@ fn in_words(alert: &str) -> &'static str {
         EMAIL_FAILING => "every provider of emails fails",
         "sms_providers_slow" => "every provider of texts delivers slowly",
         "sms_delivery_slow" => "texts have been delivered slowly for a while",
-        _ => "a provider refuses us: credentials, or a quota",
+        _ => "a provider and we do not work together until somebody acts: credentials, a quota, or its certificate",
     }
 }
 
