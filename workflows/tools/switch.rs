@@ -201,10 +201,14 @@ impl Switch {
         let mut is_alarmed = !raised.is_empty();
         let emails = watched(conn, NotificationType::Email).await?;
         for (sides, alert) in [(texts, SMS_FAILING), (&emails, EMAIL_FAILING)] {
-            let all_fail = !sides.is_empty() && sides.iter().all(|side| self.policy.is_failing(side));
-            if all_fail && !is_raised(alert) {
-                raise(conn, alert, 1, &of_traffic(sides)).await?;
-                is_alarmed = true;
+            if !is_raised(alert) && self.policy.all_fail(sides) {
+                let within = self.policy.outage_alert_after + MINUTE;
+                let names: Vec<&str> = sides.iter().map(|side| side.identifier.as_str()).collect();
+                let seconds = providers::seconds(conn, &names, within.as_secs_f64()).await?;
+                if self.policy.have_failed_for_long(sides, &seconds) {
+                    raise(conn, alert, 1, &of_traffic(sides)).await?;
+                    is_alarmed = true;
+                }
             } else if is_raised(alert) && sides.iter().any(is_well) {
                 lower(conn, alert).await?;
             }
