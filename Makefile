@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test check bench faults openapi sqlx postgres redis
+.PHONY: run test check bench faults fuzz openapi sqlx postgres redis
 
 run: postgres
 	$(CARGO) build --release --bin herald
@@ -32,6 +32,18 @@ faults: postgres
 	rm -rf "$${CARGO_TARGET_DIR:-target}/tmp/faults"
 	RUST_BACKTRACE=0 $(CARGO) test --workspace --test tests -- faults:: --include-ignored --skip faults::results --test-threads=1 --nocapture; \
 	  failed=$$?; $(CARGO) test --workspace --test tests -- faults::results --ignored --nocapture && exit $$failed
+
+# Bodies and tokens that a fuzzer thinks of, guided by the code that they reach: with the stable compiler, which can count
+# that, and a C++ compiler for the fuzzer itself. What it found stays in target/fuzz/corpus and is where it goes on.
+FUZZ_SECONDS ?= 600
+COUNTED = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+  -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
+
+fuzz:
+	mkdir -p target/fuzz/corpus
+	RUSTFLAGS="$(COUNTED)" $(CARGO) run --locked --release --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz \
+	  --target "$$(rustc -vV | sed -n 's/^host: //p')" -- target/fuzz/corpus tests/fuzz/seeds \
+	  -dict=tests/fuzz/words -max_len=4096 -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=target/fuzz/ -print_final_stats=1
 
 # The documents as served; CI compares them.
 openapi:

@@ -357,10 +357,19 @@ pub fn switching() -> anyhow::Result<Policy> {
         slow_pause: pause("SLOW_DELIVERY_PAUSE_SECONDS", default.slow_pause)?,
         outage_faults: count("PROVIDER_OUTAGE_FAULTS", default.outage_faults)?,
         outage_share: percent("PROVIDER_OUTAGE_PERCENT", default.outage_share)?,
+        outage_alert_after: outage_alert_after(default.outage_alert_after)?,
         rest_after: pause("PROVIDER_REST_SECONDS", default.rest_after)?,
         longest_pause: pause("PROVIDER_LONGEST_PAUSE_SECONDS", default.longest_pause)?,
         longest_rest: pause("PROVIDER_LONGEST_REST_SECONDS", default.longest_rest)?,
     })
+}
+
+/// Counts are kept for an hour, so that it cannot be much longer.
+fn outage_alert_after(default: Duration) -> anyhow::Result<Duration> {
+    let seconds = setting("PROVIDER_OUTAGE_ALERT_SECONDS");
+    let allowed = "a number of seconds from 1 to 600";
+    let seconds = seconds.parsed(default.as_secs(), allowed, |n| (1..=600).contains(n))?;
+    Ok(Duration::from_secs(seconds))
 }
 
 fn resting_points(default: Vec<(String, i32)>) -> anyhow::Result<Vec<(String, i32)>> {
@@ -417,9 +426,15 @@ pub fn stub() -> anyhow::Result<herald_stub::Settings> {
     })
 }
 
-/// Which log lines are written: `HERALD_LOG`, in the form of tracing's filters.
+/// Which log lines are written: `HERALD_LOG`, in the form of tracing's filters. Of certificates that are not trusted we tell
+/// ourselves, once; the verifier would, as an error, at each attempt to connect.
 pub fn log_filter(default: &str) -> anyhow::Result<tracing_subscriber::EnvFilter> {
-    setting("HERALD_LOG").or(default).parse().map_err(|error| {
-        anyhow!("the setting HERALD_LOG is malformed: it must be a filter such as info,herald_engine=debug ({error})")
-    })
+    let wanted = setting("HERALD_LOG").or(default);
+    format!("rustls_platform_verifier=off,{wanted}")
+        .parse()
+        .map_err(|error| {
+            anyhow!(
+                "the setting HERALD_LOG is malformed: it must be a filter such as info,herald_engine=debug ({error})"
+            )
+        })
 }

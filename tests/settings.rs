@@ -27,7 +27,7 @@ fn a_wrong_setting_is_named_in_one_line() {
     const DATABASE: (&str, &str) = ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none");
     // An address that no other test listens on.
     const HOST: (&str, &str) = ("HOST", "127.0.0.77");
-    let cases: [Case; 16] = [
+    let cases: [Case; 17] = [
         (&["migrate"], &[], "DATABASE_URL", "a URL such as"),
         (
             &["migrate"],
@@ -61,6 +61,12 @@ fn a_wrong_setting_is_named_in_one_line() {
             &[DATABASE, ("PROVIDER_OUTAGE_PERCENT", "0")],
             "PROVIDER_OUTAGE_PERCENT",
             "a percentage above 0",
+        ),
+        (
+            &["beat"],
+            &[DATABASE, ("PROVIDER_OUTAGE_ALERT_SECONDS", "0")],
+            "PROVIDER_OUTAGE_ALERT_SECONDS",
+            "from 1 to 600",
         ),
         (
             &["beat"],

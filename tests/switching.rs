@@ -201,7 +201,8 @@ async fn a_provider_that_fails_loses_its_texts_and_the_move_tells_why() {
 
 #[tokio::test]
 async fn while_every_provider_fails_there_is_one_alert_in_the_status_and_the_list_until_one_is_well() {
-    let herald = Herald::start_all().await;
+    let herald = Herald::start_without_workers().await;
+    let _worker = herald.worker_with("all", &[("PROVIDER_OUTAGE_ALERT_SECONDS", "2")]);
     let client = Client::live(&herald);
     let alerts = async || {
         let answer = http().get(format!("{}/_status", herald.base_url)).send().await.unwrap();

@@ -174,3 +174,41 @@ async fn a_link_outlives_the_message_but_not_a_year() {
     assert_eq!(left, (false, true));
     assert_eq!(requests(&herald).await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_request_that_nobody_sees_to_loses_its_address_after_ninety_days() {
+    let herald = Herald::start_without_workers().await;
+    for (address, days, report) in [
+        ("old@example.com", 91, None),
+        ("new@example.com", 89, None),
+        ("reported@example.com", 200, Some(Uuid::nil())),
+    ] {
+        sqlx::query(
+            "insert into unsubscribe_request (id, notification_id, service_id, template_id, template_version, email_address,
+                 created_at, unsubscribe_request_report_id)
+             values (gen_random_uuid(), gen_random_uuid(), $1, $2, 1, $3,
+                 (now() at time zone 'utc') - $4 * interval '1 day', $5)",
+        )
+        .bind(SERVICE)
+        .bind(EMAIL_TEMPLATE)
+        .bind(address)
+        .bind(days)
+        .bind(report)
+        .execute(&*herald.database)
+        .await
+        .unwrap();
+    }
+    let missed = "insert into engine.schedule values ('housekeeping', now() - interval '2 hours')";
+    sqlx::query(missed).execute(&*herald.database).await.unwrap();
+    let (_worker, _beat) = (herald.worker(), herald.beat());
+    let archived = eventually("one is archived", || async {
+        let rows = "select to_jsonb(h) from unsubscribe_request_history h";
+        let rows: Vec<Value> = sqlx::query_scalar(rows).fetch_all(&*herald.database).await.unwrap();
+        (!rows.is_empty()).then_some(rows)
+    })
+    .await;
+    assert_eq!(archived.len(), 1, "{archived:?}");
+    assert_eq!(archived[0]["service_id"], SERVICE.to_string());
+    assert!(!archived[0].to_string().contains('@'), "{archived:?}");
+    assert_eq!(requests(&herald).await, ["reported@example.com", "new@example.com"]);
+}

@@ -1,5 +1,5 @@
-//! Prepares the engine's tables for the days ahead, and takes away what is over: days of them, and events that services
-//! could not be told of. It runs by the clock; see [`crate::schedule`].
+//! Prepares the engine's tables for the days ahead, and takes away what is over: days of them, events that services could
+//! not be told of, and the addresses in requests to unsubscribe. It runs by the clock; see [`crate::schedule`].
 
 use herald_engine::{Failure, Queue, Run, Workflow};
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,10 @@ impl Workflow for KeepHouse {
         run.attempt("tidy", &retry::housekeeping(), |_| tools.tidy()).await?;
         run.attempt("tidy callbacks", &retry::housekeeping(), |_| tools.tidy_callbacks())
             .await?;
+        run.attempt("archive unsubscribe requests", &retry::housekeeping(), |_| {
+            tools.archive_unsubscribe_requests()
+        })
+        .await?;
         Ok(())
     }
 }

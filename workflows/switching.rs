@@ -14,7 +14,7 @@ mod tests;
 
 use std::time::Duration;
 
-use herald_store::providers::{Delivery, EMAIL_FAILING, Fall, SMS_FAILING, Tally, Watched};
+use herald_store::providers::{Delivery, EMAIL_FAILING, Fall, SMS_FAILING, Second, Tally, Watched};
 use serde::{Deserialize, Serialize};
 
 /// What a decision looks at as the present: a second or two of trouble must show.
@@ -63,6 +63,8 @@ pub struct Policy {
     pub outage_faults: i64,
     /// …that are such a share of its requests cost a provider all of its weight.
     pub outage_share: f64,
+    /// People are told that every provider of a channel fails once they all have for so long.
+    pub outage_alert_after: Duration,
     /// Weights return in steps, each after so long without any change.
     pub rest_after: Duration,
     /// Pauses between falls grow up to this.
@@ -85,6 +87,7 @@ impl Default for Policy {
             slow_pause: minutes(5),
             outage_faults: 10,
             outage_share: 0.5,
+            outage_alert_after: Duration::from_secs(10),
             rest_after: minutes(15),
             longest_pause: minutes(15),
             longest_rest: minutes(120),
@@ -176,6 +179,27 @@ impl Policy {
         lately_fails || (before.requests >= FEW && before.faults == before.requests)
     }
 
+    /// Whether nobody serves a channel: all of its providers fail, as far as one look can tell.
+    pub fn all_fail(&self, sides: &[Watched]) -> bool {
+        !sides.is_empty() && sides.iter().all(|side| self.is_failing(side))
+    }
+
+    /// Whether those that all fail have done so long enough for people to be told. One look is not enough: in the moment in
+    /// which texts leave one that has fallen, the other may stumble.
+    pub fn have_failed_for_long(&self, sides: &[Watched], seconds: &[Second]) -> bool {
+        let longest =
+            |side: &Watched| self.failing_for(seconds.iter().filter(|second| second.provider == side.identifier));
+        sides
+            .iter()
+            .all(|side| longest(side) >= self.outage_alert_after.as_secs_f64())
+    }
+
+    /// How many seconds ago it began to fail, second after second, the newest first; in between may be some without requests.
+    fn failing_for<'a>(&self, seconds: impl Iterator<Item = &'a Second>) -> f64 {
+        let failing = seconds.take_while(|second| share(&second.tally) >= self.outage_share);
+        failing.last().map_or(0.0, |second| second.seconds_ago)
+    }
+
     /// Whether so many of its deliveries are slow that it counts as slow.
     pub fn is_slow(&self, share: f64) -> bool {
         share >= self.slow_share
@@ -210,6 +234,13 @@ impl Policy {
 /// Whether it works, by what it was asked in a minute: the end of an outage has to be seen.
 pub fn is_well(side: &Watched) -> bool {
     side.before.requests > 0 && share(&side.before) < 0.25
+}
+
+/// Whether it takes messages again after it was out of order with us for so long. A minute that began before is full of
+/// what it took until then, and a quota that is used up is no fault.
+pub fn takes_messages_again(side: &Watched, seconds: f64) -> bool {
+    let Tally { requests, errors, .. } = side.before;
+    seconds >= MINUTE.as_secs_f64() && requests > 0 && errors * 4 < requests
 }
 
 /// The share of slow ones among a provider's deliveries; nothing without deliveries.

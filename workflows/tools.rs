@@ -2,6 +2,7 @@
 
 mod calling;
 mod choice;
+mod house;
 mod reading;
 mod switch;
 mod traffic;
@@ -21,7 +22,6 @@ use herald_providers::{Accepted, Email, Outcome, SendError, SmsClient, Text, cal
 use herald_store::{
     KeyType, NotificationType,
     complaints::{self, NewComplaint, Subject},
-    idempotency, limits,
     notifications::{self, Sent, Settlement, ToSend},
     sealed::{Sealer, context},
 };
@@ -108,9 +108,6 @@ type PreparedSend<'a> = Result<Prepared<'a, SendPlan, ProviderReference>, Attemp
 
 /// The longest pause that a provider may impose on us: an absurd Retry-After must not park a message for ever.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
-
-/// Rows that are deleted at once.
-const TIDY_BATCH: i64 = 5_000;
 
 impl Tools {
     #[expect(
@@ -384,28 +381,6 @@ impl Tools {
     pub(crate) async fn tend_back(&self) -> Result<Prepared<'_, (), Option<Moved>>, AttemptError> {
         let answer = self.switch.tend_back().await.map_err(database)?;
         Ok(Prepared::Done { plan: (), answer })
-    }
-
-    /// The engine's partitions for today and the days ahead. Harmless to repeat.
-    pub(crate) async fn make_partitions(&self, days_ahead: u16) -> Result<Prepared<'_, (), ()>, AttemptError> {
-        herald_engine::make_partitions(&self.pool, days_ahead)
-            .await
-            .map_err(database)?;
-        Ok(Prepared::Done { plan: (), answer: () })
-    }
-
-    /// Takes away what is remembered longer than it has to be; answers with the names of the days that went.
-    pub(crate) async fn tidy(&self) -> Result<Prepared<'_, (), Vec<String>>, AttemptError> {
-        let tidied = herald_engine::tidy(&self.pool, self.keep_days)
-            .await
-            .map_err(database)?;
-        let mut conn = self.pool.acquire().await.map_err(database)?;
-        limits::tidy(&mut conn).await.map_err(database)?;
-        while idempotency::tidy(&mut conn, TIDY_BATCH).await.map_err(database)? > 0 {}
-        Ok(Prepared::Done {
-            plan: (),
-            answer: tidied.partitions,
-        })
     }
 
     /// The message, if it is still to be sent.

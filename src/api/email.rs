@@ -119,7 +119,8 @@ fn unsubscribe_link(app: &App, id: Uuid, order: &Order, template: &Template) -> 
 }
 
 /// What is asked for, read.
-struct Order {
+#[derive(Debug)]
+pub struct Order {
     email_address: EmailAddress,
     template_id: Uuid,
     personalisation: Map<String, Value>,
@@ -131,7 +132,7 @@ struct Order {
 }
 
 impl Order {
-    fn read(body: &[u8]) -> Result<Self, Error> {
+    pub fn read(body: &[u8]) -> Result<Self, Error> {
         let mut fields = Fields::of_body(body)?;
         fields.require(&["email_address", "template_id"]);
         let reference = fields.short_text("reference", send::LONGEST_REFERENCE);

@@ -19,6 +19,8 @@ mod engine;
 mod error;
 mod files;
 mod formats;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod inbound;
 mod internal;
 mod letter;

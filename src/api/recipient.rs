@@ -17,6 +17,7 @@ const SIMULATED_ADDRESSES: [&str; 3] = [
 ];
 
 /// A number that is well formed, whatever a service may do.
+#[derive(Debug)]
 pub struct TypedNumber {
     /// Without the space around it.
     pub text: String,

@@ -95,7 +95,8 @@ impl Texts {
 }
 
 /// What is asked for, read.
-struct Order {
+#[derive(Debug)]
+pub struct Order {
     phone_number: TypedNumber,
     template_id: Uuid,
     personalisation: Map<String, Value>,
@@ -105,7 +106,7 @@ struct Order {
 }
 
 impl Order {
-    fn read(body: &[u8]) -> Result<Self, Error> {
+    pub fn read(body: &[u8]) -> Result<Self, Error> {
         let mut fields = Fields::of_body(body)?;
         fields.require(&["phone_number", "template_id"]);
         let reference = fields.short_text("reference", send::LONGEST_REFERENCE);

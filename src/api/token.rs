@@ -154,12 +154,13 @@ impl Claims {
 }
 
 fn part<T: for<'de> Deserialize<'de>>(text: &str) -> Option<T> {
-    let bytes = BASE64.decode(text).ok()?;
+    // Whole, because what is skipped on the way to the known fields is not looked at: JSON is UTF-8.
+    let json = String::from_utf8(BASE64.decode(text).ok()?).ok()?;
     // A struct can also be read from a JSON list; a token's parts are objects.
-    if !bytes.trim_ascii_start().starts_with(b"{") {
+    if !json.trim_ascii_start().starts_with('{') {
         return None;
     }
-    serde_json::from_slice(&bytes).ok()
+    serde_json::from_str(&json).ok()
 }
 
 /// Python's `int()`: whole numbers, numbers cut off at the point, and text of digits. Beyond 64 bits: far away.
@@ -273,6 +274,8 @@ mod tests {
         assert!(Token::read(&good).is_some());
         let list = token("[]", "{}", "secret");
         let bad_kid = token(r#"{"alg":"HS256","kid":1}"#, "{}", "secret");
+        let not_utf8 = BASE64.encode(b"{\"alg\":\"HS256\",\"typ\":\"\xff\"}");
+        let not_utf8 = format!("{not_utf8}.{}", good.split_once('.').expect("it has parts").1);
         let unsigned = good.rsplit_once('.').expect("it has parts").0;
         for text in [
             "",
@@ -284,6 +287,7 @@ mod tests {
             &format!("{good}.x"),
             &list,
             &bad_kid,
+            &not_utf8,
         ] {
             assert!(Token::read(text).is_none(), "{text}");
         }

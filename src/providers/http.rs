@@ -8,7 +8,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Body, RequestBuilder, Response, Url};
 
 use crate::timing::{Stopwatch, TimedBody};
-use crate::{ReceiptUrl, SendError, SetupError, Timeouts};
+use crate::{Outcome, ReceiptUrl, SendError, SetupError, Timeouts, certificate};
 
 /// No provider answers with more than a few hundred bytes.
 pub(crate) const LONGEST_ANSWER: usize = 64 * 1024;
@@ -138,7 +138,9 @@ pub(crate) async fn read(response: &mut Response) -> Result<Vec<u8>, SendError> 
 pub(crate) fn no_answer(error: &reqwest::Error) -> SendError {
     // A request that cannot be built never left either.
     let connected = !(error.is_connect() || error.is_builder());
-    if error.is_timeout() {
+    if let Some(reason) = certificate::distrusted(error) {
+        SendError::new(Outcome::Refused, None, reason)
+    } else if error.is_timeout() {
         SendError::timeout(connected)
     } else {
         SendError::no_response(connected)

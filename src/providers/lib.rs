@@ -6,6 +6,7 @@
 //! can the message have been taken? No error carries a number, an address or content.
 
 pub mod callbacks;
+mod certificate;
 pub mod documents;
 pub mod firetext;
 mod http;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Timing;
+use crate::{Timing, certificate};
 
 /// The provider took the message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,10 +56,11 @@ impl SendError {
         }
     }
 
-    /// Whether it goes on until a person does something: credentials are refused, or a quota is used up.
+    /// Whether it goes on until a person does something: credentials are refused, a quota is used up, or the provider
+    /// shows a certificate that is not trusted, such as one that has expired.
     #[must_use]
     pub fn needs_a_person(&self) -> bool {
-        matches!(self.status, Some(401 | 403)) || self.reason == DAILY_QUOTA
+        matches!(self.status, Some(401 | 403)) || self.reason == DAILY_QUOTA || certificate::is_distrust(&self.reason)
     }
 
     pub(crate) fn new(outcome: Outcome, status: Option<u16>, reason: impl Into<String>) -> Self {

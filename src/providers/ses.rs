@@ -25,7 +25,7 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
 use crate::outcome::DAILY_QUOTA;
 use crate::timing::Stopwatch;
-use crate::{Accepted, Email, Outcome, Secret, SendError, SetupError, Timeouts, http};
+use crate::{Accepted, Email, Outcome, Secret, SendError, SetupError, Timeouts, certificate, http};
 use pace::Pace;
 
 pub use herald_message::receipt::ses::REFERENCE_TAG;
@@ -246,7 +246,12 @@ fn classify<E: ProvideErrorMetadata>(error: &SdkError<E>) -> SendError {
             let connected = failure
                 .as_connector_error()
                 .is_none_or(|error| !failed_to_connect(error));
-            if failure.is_timeout() {
+            let distrusted = failure
+                .as_connector_error()
+                .and_then(|error| certificate::distrusted(error));
+            if let Some(reason) = distrusted {
+                SendError::new(Outcome::Refused, None, reason)
+            } else if failure.is_timeout() {
                 SendError::timeout(connected)
             } else {
                 SendError::no_response(connected)

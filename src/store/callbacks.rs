@@ -47,17 +47,29 @@ pub struct NewEndpoint {
 }
 
 /// Of these notifications those whose services want to know, as they are in this transaction, in the order of their ids.
+/// The archive knows no recipients: there `to` is empty.
 pub async fn delivery_statuses(conn: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<(Uuid, DeliveryStatus)>> {
     let rows = sqlx::query!(
         r#"
-        select n.service_id as "service_id!", n.id, n.client_reference, n."to",
-            n.notification_status as "status: StatusText", n.created_at at time zone 'utc' as "created_at!",
+        with told as (
+            select service_id, id, client_reference, "to", notification_status, created_at, updated_at, sent_at,
+                notification_type, template_id, template_version
+            from notifications
+            where id = any($1)
+            union all
+            select service_id, id, client_reference, '', notification_status, created_at, updated_at, sent_at,
+                notification_type, template_id, template_version
+            from notification_history h
+            where id = any($1) and not exists (select from notifications n where n.id = h.id)
+        )
+        select n.service_id as "service_id!", n.id as "id!", n.client_reference, n."to" as "to!",
+            n.notification_status as "status!: StatusText", n.created_at at time zone 'utc' as "created_at!",
             n.updated_at at time zone 'utc' as updated_at, n.sent_at at time zone 'utc' as sent_at,
             n.notification_type::text as "notification_type!: NotificationType", n.template_id as "template_id!",
-            n.template_version
-        from notifications n
+            n.template_version as "template_version!"
+        from told n
         join service_callback_api c on c.service_id = n.service_id and c.callback_type = 'delivery_status'
-        where n.id = any($1)
+        where n.template_id is not null
         order by n.id
         "#,
         ids,

@@ -141,8 +141,19 @@ async fn insert_messages(conn: &mut PgConnection, rows: &rows::Rows) -> Result<(
     .execute(&mut *conn)
     .await?;
     sqlx::query!(
-        "insert into notifications select * from jsonb_populate_recordset(null::notifications, $1)
-         on conflict (id) do nothing",
+        // By name: one of its columns is generated.
+        r#"
+        insert into notifications (
+            id, "to", normalised_to, job_id, job_row_number, service_id, template_id, template_version, created_at,
+            sent_at, updated_at, sent_by, _personalisation, key_type, api_key_id, notification_type, billable_units,
+            client_reference, notification_status, international, phone_prefix, rate_multiplier, reply_to_text)
+        select
+            id, "to", normalised_to, job_id, job_row_number, service_id, template_id, template_version, created_at,
+            sent_at, updated_at, sent_by, _personalisation, key_type, api_key_id, notification_type, billable_units,
+            client_reference, notification_status, international, phone_prefix, rate_multiplier, reply_to_text
+        from jsonb_populate_recordset(null::notifications, $1)
+        on conflict (id) do nothing
+        "#,
         all(&rows.notifications),
     )
     .execute(&mut *conn)

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 pub use alerts::{Alert, EMAIL_FAILING, SMS_FAILING, alerts, failing_channels, lower_alert, raise_alert};
 pub use moving::{Change, Fall, Version, Watched, change, falls, history, lock, watched};
-pub use traffic::{Delivery, Tally, Traffic, add_traffic, deliveries, forget_traffic, traffic};
+pub use traffic::{Delivery, Second, Tally, Traffic, add_traffic, deliveries, forget_traffic, seconds, traffic};
 
 use crate::{DateTime, NotificationType, Result};
 

@@ -62,3 +62,31 @@ pub async fn insert(conn: &mut PgConnection, id: Uuid, email: &Email, address: &
     .await?;
     Ok(done.rows_affected())
 }
+
+/// Moves requests that no report has taken up for so many days to the history, which holds no addresses: `limit` at most,
+/// the oldest first. Says how many.
+pub async fn archive(conn: &mut PgConnection, days: i32, limit: i64) -> Result<u64> {
+    let done = sqlx::query!(
+        "
+        with old as (
+            select id from unsubscribe_request
+            where unsubscribe_request_report_id is null
+                and created_at < (now() at time zone 'utc') - $1::integer * interval '1 day'
+            order by created_at
+            limit $2
+            for update skip locked
+        ), gone as (
+            delete from unsubscribe_request r using old where r.id = old.id
+            returning r.id, r.notification_id, r.service_id, r.template_id, r.template_version, r.created_at
+        )
+        insert into unsubscribe_request_history (
+            id, notification_id, service_id, template_id, template_version, created_at)
+        select id, notification_id, service_id, template_id, template_version, created_at from gone
+        ",
+        days,
+        limit,
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}

@@ -6,7 +6,7 @@ use super::{
     calls, endpoint, endpoint_at, happen, hurry, lane, other_lane, sequence, taken, undeliverable, until_idle,
     until_taken,
 };
-use crate::harness::{Admin, Client, Herald, SERVICE, eventually};
+use crate::harness::{Admin, Client, Herald, SERVICE, eventually, http};
 
 #[tokio::test]
 async fn refusals_are_final_and_redirects_are_not_followed() {
@@ -284,4 +284,33 @@ async fn a_cancelled_teller_gives_up_what_waits_and_a_lost_one_is_replaced() {
     sqlx::query(hour).execute(&*herald.database).await.unwrap();
     let _beat = herald.beat();
     assert_eq!(taken(&until_taken(&herald, "callbacks", 2).await), [4, 5]);
+}
+
+#[tokio::test]
+async fn a_message_that_is_settled_in_the_archive_is_told_without_its_recipient() {
+    let herald = Herald::start_all().await;
+    endpoint(&herald, lane(SERVICE), "callbacks").await;
+    let client = Client::live(&herald);
+    for provider in ["firetext", "mmg"] {
+        client.faults(provider, &json!({"missing_receipts": true})).await;
+    }
+    let id = client.send_text("+33612345678").await;
+    client.until(&id, "sent").await;
+    let archive = "
+        insert into notification_history (id, service_id, template_id, template_version, key_type, notification_type,
+            created_at, sent_at, sent_by, billable_units, international, phone_prefix, notification_status)
+        select id, service_id, template_id, template_version, key_type, notification_type, created_at, sent_at, sent_by,
+            billable_units, international, phone_prefix, notification_status from notifications;
+        delete from notifications";
+    sqlx::raw_sql(archive).execute(&*herald.database).await.unwrap();
+    let receipt = json!({"CID": id, "status": "3", "substatus": "5"});
+    let url = format!("{}/notifications/sms/mmg", herald.base_url);
+    assert_eq!(http().post(url).json(&receipt).send().await.unwrap().status(), 200);
+    let told = until_taken(&herald, "callbacks", 1).await.pop().unwrap();
+    let told: Value = serde_json::from_str(told["body"].as_str().unwrap()).unwrap();
+    assert_eq!(
+        (&told["id"], &told["status"], &told["to"]),
+        (&json!(id), &json!("delivered"), &json!("")),
+        "{told}"
+    );
 }

@@ -12,7 +12,7 @@ use super::{
     report::{Report, Verdict, fault},
     until,
 };
-use crate::harness::{Client, Herald};
+use crate::harness::{Authority, Client, Herald, TlsFront, eventually};
 
 const ATTEMPTS: &str =
     "select count(*) from engine.journal, jsonb_array_elements(events) e where e ->> 'event' = 'intent'";
@@ -193,6 +193,127 @@ async fn redirects_are_not_followed_and_a_huge_answer_is_not_read() {
         providers(&client, json!({})).await;
         oracle::check(report, &herald, &load.ids()).await;
         nobody_got_it_twice(&herald).await;
+        Verdict::Passed
+    })
+    .await;
+}
+
+const NOT_SENT: &str = "select count(*) from engine.journal, jsonb_array_elements(events) e
+    where e ->> 'event' = 'failed' and e ->> 'outcome' = 'refused' and e ->> 'why' = $1";
+
+/// How many attempts have failed for the certificate's sake.
+async fn distrusted(herald: &Herald) -> usize {
+    let count = sqlx::query_scalar(NOT_SENT).bind("Request failed: the provider's certificate has expired");
+    let count: i64 = count.fetch_one(&*herald.database).await.unwrap();
+    usize::try_from(count).unwrap()
+}
+
+/// An hour passes over what providers did and became; weights may return, and what waits is due.
+async fn an_hour_later(herald: &Herald) {
+    let later = "
+        update provider_traffic set second = second - interval '1 hour';
+        update provider_details set updated_at = updated_at - interval '1 hour';
+        update provider_alerts set since = since - interval '1 hour';
+        update provider_details_history set updated_at = updated_at - interval '1 hour';
+        update engine.run set due_at = now() where state = 'sleeping';
+        insert into engine.schedule values ('tend_providers_back', now() - interval '6 minutes')";
+    sqlx::raw_sql(later).execute(&*herald.database).await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "a fault test: make faults"]
+async fn a_provider_whose_certificate_has_expired_is_told_nothing_until_it_has_a_new_one() {
+    let done = "Firetext and SES show a certificate that expired ten days ago, and later one that is valid";
+    fault("43b", done, async |report| {
+        let herald = herald().await;
+        let client = Client::live(&herald);
+        let authority = Authority::new();
+        let fronts = [
+            TlsFront::before(&herald.stub_url, &authority).await,
+            TlsFront::before(&herald.stub_url, &authority).await,
+        ];
+        let [firetext, ses] = [format!("{}/firetext", fronts[0].url), format!("{}/ses", fronts[1].url)];
+        let roots = authority.file.to_str().unwrap();
+        let log = std::env::temp_dir().join(format!("herald-log-{}", uuid::Uuid::new_v4()));
+        let settings = [
+            ("SSL_CERT_FILE", roots),
+            ("FIRETEXT_URL", &firetext),
+            ("SES_STUB_URL", &ses),
+        ];
+        let _worker = herald.worker_logging(&log, &settings);
+        let emails = async |ids: &mut Vec<String>| {
+            for _ in 0..5 {
+                ids.push(client.send_email("ada@example.com").await);
+            }
+        };
+        let all_delivered = "select count(*) from notifications where notification_status <> 'delivered'";
+        let mut ids = send(&client, 50).await;
+        emails(&mut ids).await;
+        until(&herald, "all are delivered", all_delivered, |others| others == 0).await;
+        let arrived = || fronts.each_ref().map(TlsFront::arrived);
+        let before = arrived();
+        assert!(before.iter().all(|bytes| *bytes > 0), "they go this way: {before:?}");
+
+        fronts.iter().for_each(|front| front.show(&authority, false));
+        emails(&mut ids).await;
+        let raised = "select count(*) from provider_alerts where raised and name like '%_refuses_us'";
+        let (load, ()) = load_while(&client, 20, async {
+            until(&herald, "people are told of both", raised, |raised| raised == 2).await;
+            let left = "select count(*) from provider_details where identifier = 'firetext' and priority = 0";
+            until(&herald, "texts have left Firetext", left, |left| left == 1).await;
+        })
+        .await;
+        ids.extend(load.ids());
+        let texts_left = "select count(*) from notifications
+            where notification_type = 'sms' and notification_status <> 'delivered'";
+        until(&herald, "texts are delivered all the same", texts_left, |others| {
+            others == 0
+        })
+        .await;
+        assert_eq!(
+            arrived(),
+            before,
+            "not a byte of a message reaches whom we do not trust"
+        );
+        let repeated = "select count(*) from engine.journal, jsonb_array_elements(events) e
+            where e ->> 'event' = 'intent' and (e ->> 'attempt')::int > 1";
+        let asleep = "select count(*) from engine.run where state = 'sleeping' and attempt = 2";
+        until(&herald, "the emails wait", asleep, |runs| runs == 5).await;
+        let texts = count(&herald, repeated).await - 5;
+        report.note(format!("{texts} texts went on to MMG at once, and 5 emails waited"));
+        let refused = (distrusted(&herald).await, count(&herald, RESENT).await);
+        assert_eq!(
+            refused,
+            (texts + 2 * 5, 0),
+            "each attempt was refused, none is in doubt"
+        );
+        let told = std::fs::read_to_string(&log).unwrap();
+        assert_eq!(told.lines().count(), 2, "a line a provider: {told}");
+        for provider in ["firetext", "ses"] {
+            let line = told
+                .lines()
+                .find(|line| line.contains(&format!("{provider}_refuses_us")))
+                .unwrap();
+            assert!(
+                line.contains("ERROR") && line.contains("certificate has expired"),
+                "{line}"
+            );
+        }
+
+        fronts.iter().for_each(|front| front.show(&authority, true));
+        an_hour_later(&herald).await;
+        let _beat = herald.beat();
+        let (load, ()) = load_while(&client, 20, async {
+            eventually("both are used again, and the alerts are over", || async {
+                let used = arrived().iter().zip(before).all(|(now, before)| *now > before);
+                (used && count(&herald, raised).await == 0).then_some(())
+            })
+            .await;
+        })
+        .await;
+        ids.extend(load.ids());
+        oracle::check(report, &herald, &ids).await;
+        std::fs::remove_file(log).unwrap();
         Verdict::Passed
     })
     .await;

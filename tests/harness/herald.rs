@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     net::TcpListener,
+    path::Path,
     process::{Child, Command, Output, Stdio},
     sync::Mutex,
 };
@@ -158,6 +159,14 @@ impl Herald {
     /// A worker of some queues, with settings of its own.
     pub fn worker_with(&self, queues: &str, settings: &[(&str, &str)]) -> Process {
         let mut worker = self.role(&["worker", "--queues", queues]);
+        Process(worker.envs(settings.iter().copied()).spawn().unwrap())
+    }
+
+    /// A worker of all queues whose log, errors only, goes into a file.
+    pub fn worker_logging(&self, log: &Path, settings: &[(&str, &str)]) -> Process {
+        let mut worker = self.role(&["worker", "--queues", "all"]);
+        let log = std::fs::File::create(log).unwrap();
+        worker.stdout(log.try_clone().unwrap()).stderr(log);
         Process(worker.envs(settings.iter().copied()).spawn().unwrap())
     }
 

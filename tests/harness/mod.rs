@@ -9,6 +9,7 @@ mod gate;
 mod herald;
 mod proxy;
 mod redis;
+mod tls;
 
 pub use admin::Admin;
 pub use client::{Client, EMAIL_TEMPLATE, SERVICE, SMS_TEMPLATE, http, live_token};
@@ -19,3 +20,4 @@ pub use gate::Gate;
 pub use herald::{Herald, Process, SEALING_KEYS, free_port, program};
 pub use proxy::LossyProxy;
 pub use redis::Redis;
+pub use tls::{Authority, TlsFront};

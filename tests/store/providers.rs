@@ -4,7 +4,7 @@ use futures::future::join_all;
 use herald_message::status::Status;
 use herald_store::{
     Error, NotificationType,
-    providers::{self, Change, Delivery, Tally, Traffic, Watched},
+    providers::{self, Change, Delivery, Second, Tally, Traffic, Watched},
 };
 use serde_json::json;
 use sqlx::PgPool;
@@ -99,6 +99,12 @@ async fn what_processes_count_adds_up_and_slides_out_of_sight() {
         .map(|t| (t.provider.as_str(), t.requests, t.errors, t.took_ms))
         .collect();
     assert_eq!(counted, [("firetext", 200, 40, 2_000), ("mmg", 200, 0, 2_000)]);
+
+    let seconds = providers::seconds(conn, &["mmg", "ses"], 60.0).await.unwrap();
+    let requests: i64 = seconds.iter().map(|second| second.tally.requests).sum();
+    assert_eq!(requests, 200, "of those asked for: {seconds:?}");
+    let is_recent = |second: &Second| second.provider == "mmg" && (0.0..60.0).contains(&second.seconds_ago);
+    assert!(seconds.iter().all(is_recent), "{seconds:?}");
 
     let back = "update provider_traffic set second = second - interval '30 seconds'";
     sqlx::query(back).execute(&mut *conn).await.unwrap();

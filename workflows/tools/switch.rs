@@ -26,7 +26,7 @@ use super::{
     choice::Weights,
     traffic::{Counter, Seen},
 };
-use crate::switching::{LATELY, MEMORY, MINUTE, Move, Policy, Rule, is_well, slow_share};
+use crate::switching::{LATELY, MEMORY, MINUTE, Move, Policy, Rule, is_well, slow_share, takes_messages_again};
 
 /// Counts are shared, and errors thought about, once in this time.
 const SECOND: Duration = Duration::from_secs(1);
@@ -201,17 +201,22 @@ impl Switch {
         let mut is_alarmed = !raised.is_empty();
         let emails = watched(conn, NotificationType::Email).await?;
         for (sides, alert) in [(texts, SMS_FAILING), (&emails, EMAIL_FAILING)] {
-            let all_fail = !sides.is_empty() && sides.iter().all(|side| self.policy.is_failing(side));
-            if all_fail && !is_raised(alert) {
-                raise(conn, alert, 1, &of_traffic(sides)).await?;
-                is_alarmed = true;
+            if !is_raised(alert) && self.policy.all_fail(sides) {
+                let within = self.policy.outage_alert_after + MINUTE;
+                let names: Vec<&str> = sides.iter().map(|side| side.identifier.as_str()).collect();
+                let seconds = providers::seconds(conn, &names, within.as_secs_f64()).await?;
+                if self.policy.have_failed_for_long(sides, &seconds) {
+                    raise(conn, alert, 1, &of_traffic(sides)).await?;
+                    is_alarmed = true;
+                }
             } else if is_raised(alert) && sides.iter().any(is_well) {
                 lower(conn, alert).await?;
             }
-            for side in sides.iter().filter(|side| is_well(side)) {
+            for side in sides {
                 let refused = refused_by(&side.identifier);
-                if is_raised(&refused) {
-                    lower(conn, &refused).await?;
+                let refused = raised.iter().find(|alert| alert.name == refused);
+                if let Some(alert) = refused.filter(|alert| takes_messages_again(side, alert.seconds)) {
+                    lower(conn, &alert.name).await?;
                 }
             }
         }
@@ -299,7 +304,7 @@ fn in_words(alert: &str) -> &'static str {
         EMAIL_FAILING => "every provider of emails fails",
         "sms_providers_slow" => "every provider of texts delivers slowly",
         "sms_delivery_slow" => "texts have been delivered slowly for a while",
-        _ => "a provider refuses us: credentials, or a quota",
+        _ => "a provider and we do not work together until somebody acts: credentials, a quota, or its certificate",
     }
 }
 

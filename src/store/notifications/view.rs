@@ -61,6 +61,24 @@ pub struct Filter {
     pub limit: i64,
 }
 
+impl Filter {
+    /// Whether it asks for nothing but messages that ended, and not by arriving: those that the column `unsuccessful` marks.
+    fn is_for_unsuccessful(&self) -> bool {
+        let is_marked = |status: &Status| {
+            !matches!(
+                status,
+                Status::Created
+                    | Status::Sending
+                    | Status::Delivered
+                    | Status::Sent
+                    | Status::Pending
+                    | Status::PendingVirusCheck
+            )
+        };
+        !self.statuses.is_empty() && self.statuses.iter().all(is_marked)
+    }
+}
+
 /// The rows of the service `$2` that a condition on `$1` names, newest first.
 macro_rules! views {
     ($condition:literal, $named:expr, $service_id:expr) => {
@@ -108,6 +126,7 @@ pub async fn list(conn: &mut PgConnection, service_id: Uuid, filter: &Filter) ->
         (None, Some(key_type @ (KeyType::Team | KeyType::Test))) => {
             page_of_other_keys(conn, service_id, filter, &after, key_type).await?
         }
+        (None, _) if filter.is_for_unsuccessful() => page_of_unsuccessful(conn, service_id, filter, &after).await?,
         (None, Some(KeyType::Normal) | None) => page(conn, service_id, filter, &after).await?,
     };
     views(conn, service_id, &ids).await
@@ -193,6 +212,38 @@ async fn page_of_other_keys(
         after.created_at,
         after.id,
         key_type.as_str(),
+        &column(&filter.statuses, |s| s.as_str()) as &[&str],
+        &column(&filter.notification_types, |t| t.as_str()) as &[&str],
+        filter.include_jobs,
+        filter.limit,
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+/// The same for messages that ended unsuccessfully, by `ix_notifications_service_unsuccessful_created_at`: few among those
+/// that did not, through which the index by time would walk.
+async fn page_of_unsuccessful(
+    conn: &mut PgConnection,
+    service_id: Uuid,
+    filter: &Filter,
+    after: &Place,
+) -> Result<Vec<Uuid>> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        select id
+        from notifications
+        where service_id = $1 and (created_at, id) < ($2, $3) and unsuccessful and notification_status = any($5)
+            and ($4::text is null or key_type = $4)
+            and (cardinality($6::text[]) = 0 or notification_type::text = any($6))
+            and ($7 or job_id is null)
+        order by created_at desc, id desc
+        limit $8
+        "#,
+        service_id,
+        after.created_at,
+        after.id,
+        filter.key_type.map(KeyType::as_str),
         &column(&filter.statuses, |s| s.as_str()) as &[&str],
         &column(&filter.notification_types, |t| t.as_str()) as &[&str],
         filter.include_jobs,

@@ -15,6 +15,8 @@ pub struct Alert {
     pub name: String,
     /// The first strike.
     pub since: DateTime,
+    /// The same, as its age by the database's clock.
+    pub seconds: f64,
     pub numbers: Value,
 }
 
@@ -66,7 +68,10 @@ pub async fn lower_alert(conn: &mut PgConnection, name: &str) -> Result<Option<f
 pub async fn alerts(conn: &mut PgConnection) -> Result<Vec<Alert>> {
     Ok(sqlx::query_as!(
         Alert,
-        "select name, since, numbers from provider_alerts where raised order by since, name",
+        r#"
+        select name, since, extract(epoch from now() - since)::float8 as "seconds!", numbers
+        from provider_alerts where raised order by since, name
+        "#,
     )
     .fetch_all(conn)
     .await?)

@@ -75,6 +75,41 @@ pub async fn add_traffic(conn: &mut PgConnection, counted: &[Traffic]) -> Result
     Ok(())
 }
 
+/// Requests of one second.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Second {
+    pub provider: String,
+    pub seconds_ago: f64,
+    pub tally: Tally,
+}
+
+/// What all processes counted of these providers second by second, newest first. Seconds without requests are left out.
+pub async fn seconds(conn: &mut PgConnection, providers: &[&str], within: f64) -> Result<Vec<Second>> {
+    let rows = sqlx::query!(
+        r#"
+        select provider, extract(epoch from clock_timestamp() - second)::float8 as "seconds_ago!",
+            requests, errors, faults
+        from provider_traffic
+        where second > now() - $2::float8 * interval '1 second' and provider = any($1) and requests > 0
+        order by second desc
+        "#,
+        providers as &[&str],
+        within,
+    )
+    .fetch_all(conn)
+    .await?;
+    let seconds = rows.into_iter().map(|row| Second {
+        provider: row.provider,
+        seconds_ago: row.seconds_ago,
+        tally: Tally {
+            requests: row.requests.into(),
+            errors: row.errors.into(),
+            faults: row.faults.into(),
+        },
+    });
+    Ok(seconds.collect())
+}
+
 /// What all processes counted in the last so many seconds; a provider that did nothing is left out.
 pub async fn traffic(conn: &mut PgConnection, seconds: f64) -> Result<Vec<Traffic>> {
     Ok(sqlx::query_as!(
