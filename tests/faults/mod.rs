@@ -15,7 +15,9 @@ mod providers;
 mod receipts;
 mod report;
 mod results;
+mod scale;
 mod time;
+mod versions;
 
 use crate::harness::{Client, Cluster, Database, Herald, eventually};
 

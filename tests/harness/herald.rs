@@ -2,6 +2,7 @@
 
 use std::{
     net::TcpListener,
+    path::Path,
     process::{Child, Command, Output, Stdio},
     sync::Mutex,
 };
@@ -10,7 +11,7 @@ use herald_stub::sns;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use super::{Database, admin::ADMIN_KEYS, database, eventually, http};
+use super::{Database, admin::ADMIN_KEYS, client::ANOTHER, database, eventually, http};
 
 pub const SEALING_KEYS: &str = "test:ZGV2ZWxvcG1lbnQtb25seS1ub3QtYS1zZWNyZXQtISE=";
 
@@ -40,6 +41,12 @@ impl Process {
     /// Waits until it has ended by itself; whether it ended well.
     pub fn ended_well(mut self) -> bool {
         self.0.wait().unwrap().success()
+    }
+
+    /// TERM, and its end; everybody else goes on meanwhile. Whether it ended well.
+    pub async fn terminate(self) -> bool {
+        self.signal("-TERM");
+        tokio::task::spawn_blocking(|| self.ended_well()).await.unwrap()
     }
 
     /// `kill -9`.
@@ -91,6 +98,15 @@ impl Herald {
         herald
     }
 
+    /// The outside world alone, on an empty database that another build of the program has migrated and seeded.
+    pub async fn start_at_version(program: &Path, database: Database) -> Self {
+        let herald = Self::unseeded(database);
+        assert!(herald.role_of(program, &["migrate"]).status().unwrap().success());
+        herald.seed_by(program, &development_seed());
+        herald.start(&["stub"], &herald.stub_url).await;
+        herald
+    }
+
     /// Everything, with the development seed.
     pub async fn start_all() -> Self {
         Self::start_all_with(&development_seed()).await
@@ -117,13 +133,22 @@ impl Herald {
 
     /// Posts what SES says, in an envelope that SNS has signed.
     pub async fn post_ses(&self, message: &Value) -> u16 {
-        self.post_sns(&self.signed(json!({"Type": "Notification", "Message": message.to_string()})))
-            .await
+        self.post_ses_to(&self.base_url, message).await
+    }
+
+    /// As [`Self::post_ses`], to a process of the API.
+    pub async fn post_ses_to(&self, api: &str, message: &Value) -> u16 {
+        let envelope = self.signed(json!({"Type": "Notification", "Message": message.to_string()}));
+        self.post_sns_to(api, &envelope).await
     }
 
     /// Posts an envelope as it is.
     pub async fn post_sns(&self, envelope: &Value) -> u16 {
-        let url = format!("{}/notifications/email/ses", self.base_url);
+        self.post_sns_to(&self.base_url, envelope).await
+    }
+
+    async fn post_sns_to(&self, api: &str, envelope: &Value) -> u16 {
+        let url = format!("{api}/notifications/email/ses");
         let request = http().post(url).header("content-type", "text/plain; charset=UTF-8");
         request
             .body(envelope.to_string())
@@ -172,11 +197,45 @@ impl Herald {
 
     /// Another process of the API, and its address.
     pub async fn another_api(&self) -> (Process, String) {
+        self.api_of(this_program()).await
+    }
+
+    /// The same of another build of the program.
+    pub async fn api_of(&self, program: &Path) -> (Process, String) {
         let url = free_address();
-        (self.listening(&["api"], &url, &[]).await, url)
+        let api = self.role_of(program, &["api"]);
+        (Self::until_it_listens("the API", api, &url).await, url)
+    }
+
+    /// A role of another build of the program that has nothing to listen on.
+    pub fn process_of(&self, program: &Path, arguments: &[&str]) -> Process {
+        Process(self.role_of(program, arguments).spawn().unwrap())
+    }
+
+    /// A second service, like that of the development seed.
+    pub fn seed_another_service(&self) {
+        let mut seed = include_str!("../../src/dev.json").to_owned();
+        for (own, another) in ANOTHER {
+            seed = seed.replace(own, another);
+        }
+        let mut seed: Value = serde_json::from_str(&seed).unwrap();
+        let service = &mut seed["services"][0];
+        service["name"] = json!("Another Service");
+        service["email_sender_local_part"] = json!("another.service");
+        service["sms_senders"][0]["id"] = json!(uuid::Uuid::new_v4());
+        service["templates"].as_array_mut().unwrap().truncate(1);
+        service["keys"].as_array_mut().unwrap().truncate(1);
+        service["keys"][0]["id"] = json!(uuid::Uuid::new_v4());
+        self.seed_by(this_program(), &seed);
     }
 
     fn prepare(fixture: &Value, database: Database) -> Self {
+        let herald = Self::unseeded(database);
+        herald.seed_by(this_program(), fixture);
+        herald
+    }
+
+    fn unseeded(database: Database) -> Self {
         let (base_url, stub_url) = (free_address(), free_address());
         let settings = vec![
             ("DATABASE_URL", database.url.clone()),
@@ -209,21 +268,19 @@ impl Herald {
             ("PROVIDER_TIMEOUT_SECONDS", "2".to_owned()),
             ("SERVICE_CALLBACKS_ALLOW_PRIVATE", "1".to_owned()),
         ];
-        let herald = Self {
+        Self {
             base_url,
             stub_url,
             database,
             processes: Mutex::default(),
             settings,
-        };
-        herald.seed(fixture);
-        herald
+        }
     }
 
-    fn seed(&self, fixture: &Value) {
+    fn seed_by(&self, program: &Path, fixture: &Value) {
         let file = std::env::temp_dir().join(format!("herald-fixture-{}.json", uuid::Uuid::new_v4()));
         std::fs::write(&file, fixture.to_string()).unwrap();
-        let seeded = self.role(&["seed"]).arg(&file).status().unwrap();
+        let seeded = self.role_of(program, &["seed"]).arg(&file).status().unwrap();
         std::fs::remove_file(file).unwrap();
         assert!(seeded.success(), "the fixture does not load");
     }
@@ -234,11 +291,16 @@ impl Herald {
     }
 
     async fn listening(&self, arguments: &[&str], url: &str, settings: &[(&str, &str)]) -> Process {
+        let mut role = self.role(arguments);
+        role.envs(settings.iter().copied());
+        Self::until_it_listens(&format!("{arguments:?}"), role, url).await
+    }
+
+    async fn until_it_listens(what: &str, mut role: Command, url: &str) -> Process {
         let address = url.strip_prefix("http://").unwrap();
         let port = address.rsplit(':').next().unwrap();
-        let mut role = self.role(arguments);
-        let process = Process(role.envs(settings.iter().copied()).env("PORT", port).spawn().unwrap());
-        eventually(&format!("{arguments:?} listens"), || async {
+        let process = Process(role.env("PORT", port).spawn().unwrap());
+        eventually(&format!("{what} listens"), || async {
             TcpStream::connect(address).await.ok()
         })
         .await;
@@ -246,7 +308,12 @@ impl Herald {
     }
 
     fn role(&self, arguments: &[&str]) -> Command {
-        let mut command = program();
+        self.role_of(this_program(), arguments)
+    }
+
+    /// A command of a build of the program, with the settings of all.
+    pub fn role_of(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(arguments)
             .envs(self.settings.iter().map(|(name, value)| (*name, value)));
@@ -265,7 +332,12 @@ fn development_seed() -> Value {
 
 /// The built program.
 pub fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_herald"))
+    Command::new(this_program())
+}
+
+/// The program as it is now.
+pub fn this_program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_herald"))
 }
 
 /// A port on which nobody listens yet.
