@@ -2,7 +2,12 @@
 
 CARGO ?= cargo
 
-.PHONY: run test check bench faults fuzz openapi sqlx postgres redis
+# The version that `make faults` deploys over and rolls back to: the last one that neither called services back nor moved
+# texts between providers.
+FORMER = 36286c7
+FORMER_DIR = $(abspath $(or $(CARGO_TARGET_DIR),target))/former
+
+.PHONY: run test check bench faults fuzz former openapi sqlx postgres redis
 
 run: postgres
 	$(CARGO) build --release --bin herald
@@ -25,13 +30,23 @@ bench: postgres
 	cd tests/bench && $(CARGO) run --release -- peers
 
 # What Herald survives: a line a fault, and tests/faults/RESULTS.md. Takes some twenty minutes.
-faults: postgres
+faults: postgres redis former
 	@{ command -v pgbouncer && command -v faketime; } >/dev/null || \
 	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends pgbouncer faketime; } || \
 	  echo "pgbouncer and faketime are not installed: their faults are skipped"
 	rm -rf "$${CARGO_TARGET_DIR:-target}/tmp/faults"
-	RUST_BACKTRACE=0 $(CARGO) test --workspace --test tests -- faults:: --include-ignored --skip faults::results --test-threads=1 --nocapture; \
+	HERALD_FORMER="$$(ls $(FORMER_DIR)/herald 2>/dev/null)" RUST_BACKTRACE=0 \
+	$(CARGO) test --workspace --test tests -- faults:: --include-ignored --skip faults::results --test-threads=1 --nocapture; \
 	  failed=$$?; $(CARGO) test --workspace --test tests -- faults::results --ignored --nocapture && exit $$failed
+
+# What was compiled for it is kept. Without the history of the repository its fault is skipped.
+former:
+	@rm -rf $(FORMER_DIR)/source $(FORMER_DIR)/herald; mkdir -p $(FORMER_DIR)/source
+	@if git cat-file -e $(FORMER)^{commit} 2>/dev/null; then \
+	  git archive $(FORMER) | tar -x -C $(FORMER_DIR)/source && cd $(FORMER_DIR)/source && \
+	  GIT_COMMIT=$(FORMER) $(CARGO) build --locked --bin herald --target-dir $(FORMER_DIR)/target && \
+	  cp $(FORMER_DIR)/target/debug/herald $(FORMER_DIR)/herald; \
+	else echo "the history of the repository is not here: the fault with a former version is skipped"; fi
 
 # Bodies and tokens that a fuzzer thinks of, guided by the code that they reach: with the stable compiler, which can count
 # that, and a C++ compiler for the fuzzer itself. What it found stays in target/fuzz/corpus and is where it goes on.

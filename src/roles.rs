@@ -66,7 +66,7 @@ pub async fn worker(queues: Vec<Queue>) -> anyhow::Result<()> {
 pub async fn beat() -> anyhow::Result<()> {
     let switching = config::switching()?;
     measure()?;
-    let pool = wiring::pool().await?;
+    let pool = wiring::migrated_pool().await?;
     // Before the first hour has come, and whether or not a worker plays it.
     if let Err(error) = herald_engine::make_partitions(&pool, DAYS_AHEAD).await {
         tracing::error!(%error, "could not make the partitions of the days ahead");

@@ -27,9 +27,24 @@ async fn pool_and_sessions() -> anyhow::Result<(PgPool, Sessions)> {
     Ok((pool, sessions))
 }
 
+/// A pool on a database that has all that this version's statements name. On an older one they would fail in the middle
+/// of a message, so the roles that work on messages do not start there.
+pub async fn migrated_pool() -> anyhow::Result<PgPool> {
+    Ok(migrated_pool_and_sessions().await?.0)
+}
+
+async fn migrated_pool_and_sessions() -> anyhow::Result<(PgPool, Sessions)> {
+    let (pool, sessions) = pool_and_sessions().await?;
+    let missing = herald_store::missing_migrations(&mut *pool.acquire().await?).await?;
+    if missing > 0 {
+        bail!("the database lacks {missing} migrations of this version: run `herald migrate` first");
+    }
+    Ok((pool, sessions))
+}
+
 /// The same, and a connection on which LISTEN works, made when it is first used.
 pub async fn listening_pools() -> anyhow::Result<(PgPool, PgPool)> {
-    let (pool, sessions) = pool_and_sessions().await?;
+    let (pool, sessions) = migrated_pool_and_sessions().await?;
     let options = match config::direct_database_url() {
         Some(url) => options(&url, "DATABASE_DIRECT_URL")?,
         None if sessions == Sessions::Own => (*pool.connect_options()).clone(),

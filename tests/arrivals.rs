@@ -58,7 +58,7 @@ fn delivery(reference: &str) -> Value {
     json!({"notificationType": "Delivery", "mail": {"messageId": reference}, "delivery": {}})
 }
 
-fn complaint(reference: &str, feedback: &str) -> Value {
+pub fn complaint(reference: &str, feedback: &str) -> Value {
     json!({
         "notificationType": "Complaint",
         "mail": {"messageId": reference, "destination": ["ada@example.com"]},

@@ -10,6 +10,7 @@ mod arrivals;
 mod beyond;
 mod callbacks;
 mod clients;
+mod deploys;
 mod dev;
 mod engine;
 mod faults;

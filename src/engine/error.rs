@@ -60,11 +60,12 @@ fn is_transient_sqlx(error: &sqlx::Error) -> bool {
 }
 
 /// SQLSTATE classes 08 (connection), 40 (rollback: deadlock, serialization), 53 (resources), 57 (operator
-/// intervention, such as a shutdown), 58 (the server's own machine); 55P03, a lock that was waited for too long; and
-/// 25006, a standby that is not yet promoted.
+/// intervention, such as a shutdown), 58 (the server's own machine); 55P03, a lock that was waited for too long; 25006, a
+/// standby that is not yet promoted; and 25P03, a transaction in which nothing happened for too long, as it seems after
+/// the clock has jumped or our process was stopped.
 fn is_transient_state(code: &str) -> bool {
     ["08", "40", "53", "57", "58"]
         .iter()
         .any(|class| code.starts_with(class))
-        || ["25006", "55P03"].contains(&code)
+        || ["25006", "25P03", "55P03"].contains(&code)
 }

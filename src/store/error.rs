@@ -81,7 +81,7 @@ fn from_postgres(error: &dyn DatabaseError) -> Error {
 fn is_transient(code: &str) -> bool {
     matches!(
         code,
-        "40001" | "40P01" | "57P01" | "57P02" | "57P03" | "57014" | "55P03" | "25006"
+        "40001" | "40P01" | "57P01" | "57P02" | "57P03" | "57014" | "55P03" | "25006" | "25P03"
     )
 }
 

@@ -27,7 +27,7 @@ pub mod users;
 mod words;
 
 pub use error::Error;
-pub use migrate::{MIGRATOR, migrate, schema_version};
+pub use migrate::{MIGRATOR, migrate, missing as missing_migrations, schema_version};
 pub use words::{CallbackType, KeyType, NotificationType, UnknownWord};
 
 pub type Result<T> = std::result::Result<T, Error>;

@@ -9,9 +9,31 @@ pub static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
 
 /// Applies what is missing. Processes that start together wait for each other: sqlx holds an advisory lock of the
 /// database meanwhile. Each file is a transaction of its own.
+///
+/// A database that is newer than this program is left as it is: migrations only add, and a deploy that is rolled back
+/// begins with this.
 pub async fn migrate(pool: &PgPool) -> Result<()> {
-    MIGRATOR.run(pool).await?;
+    let mut migrator = Migrator::with_migrations(MIGRATOR.iter().cloned().collect());
+    migrator.set_ignore_missing(true).run(pool).await?;
     Ok(())
+}
+
+/// How many migrations of this version the database lacks.
+pub async fn missing(conn: &mut PgConnection) -> Result<usize> {
+    let known: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
+        .fetch_one(&mut *conn)
+        .await?;
+    let applied: Vec<i64> = if known {
+        sqlx::query_scalar("select version from _sqlx_migrations where success")
+            .fetch_all(conn)
+            .await?
+    } else {
+        Vec::new()
+    };
+    Ok(MIGRATOR
+        .iter()
+        .filter(|known| !applied.contains(&known.version))
+        .count())
 }
 
 /// The last migration that this database has, none if it has none. Not checked at build time: sqlx makes the table.

@@ -18,7 +18,9 @@ mod providers;
 mod receipts;
 mod report;
 mod results;
+mod scale;
 mod time;
+mod versions;
 mod waking;
 
 use crate::harness::{Client, Cluster, Database, Herald, eventually};

@@ -1,6 +1,9 @@
 //! Clocks that are wrong, step, and cross the ends of months.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
@@ -10,6 +13,7 @@ use super::{
     load::{load_while, outage},
     oracle, providers,
     report::{Report, Verdict, fault},
+    until,
 };
 use crate::harness::{Client, Cluster, Database, Herald, eventually};
 
@@ -24,13 +28,24 @@ fn faketime() -> Option<String> {
 const NOT_INSTALLED: &str = "libfaketime is not installed";
 
 /// The clock of the wall is off by so much; the time that passes is not.
-fn off_by<'a>(library: &'a str, offset: &'a str) -> [(&'a str, &'a str); 4] {
+fn off_by<'a>(library: &'a str, offset: &'a str) -> [(&'static str, &'a str); 4] {
     [
         ("LD_PRELOAD", library),
         ("FAKETIME", offset),
         ("DONT_FAKE_MONOTONIC", "1"),
         ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
     ]
+}
+
+/// The same, by what this file says at each moment.
+fn off_as_in(library: &str, file: &Path) -> Vec<(&'static str, String)> {
+    let environment = off_by(library, "").map(|(name, value)| (name, value.to_owned()));
+    let file = [
+        ("FAKETIME_TIMESTAMP_FILE", file.display().to_string()),
+        ("FAKETIME_NO_CACHE", "1".to_owned()),
+    ];
+    let others = environment.into_iter().filter(|(name, _)| *name != "FAKETIME");
+    others.chain(file).collect()
 }
 
 fn empty_folder() -> PathBuf {
@@ -92,13 +107,7 @@ async fn a_database_whose_clock_steps_back_and_forward_loses_and_repeats_nothing
             };
             let clock = empty_folder().join("clock");
             fs::write(&clock, "+0").unwrap();
-            let mut environment = off_by(&library, "")
-                .map(|(name, value)| (name, value.to_owned()))
-                .to_vec();
-            environment.retain(|(name, _)| *name != "FAKETIME");
-            environment.push(("FAKETIME_TIMESTAMP_FILE", clock.display().to_string()));
-            environment.push(("FAKETIME_NO_CACHE", "1".to_owned()));
-            let cluster = Cluster::start_in(empty_folder(), &[], &environment).await;
+            let cluster = Cluster::start_in(empty_folder(), &[], &off_as_in(&library, &clock)).await;
             let herald = Herald::start_on(Database::in_cluster(&cluster.url).await).await;
             oracle::watch(&herald.database).await;
             let client = Client::live(&herald);
@@ -142,7 +151,7 @@ async fn across(midnight: &str, report: &Report, library: &str, accepted: &mut u
         herald.worker_with("all", &environment),
         herald.role_with(&["beat"], &environment),
     );
-    let client = Client::live(&herald).ahead(u64::try_from(offset).unwrap());
+    let client = Client::live(&herald).ahead(offset);
     let (load, ()) = load_while(&client, 40, async {
         eventually("midnight has passed", || async {
             let now = Utc::now() + TimeDelta::seconds(ahead(&herald.database).await);
@@ -181,6 +190,163 @@ async fn the_ends_of_months_years_and_a_leap_day_are_days_like_others() {
             let days = across(midnight, report, &library, &mut accepted).await;
             assert_eq!(days.len(), 2, "{days:?}");
             report.note(format!("runs on {}", days.join(" and ")));
+        }
+        report.note(format!("{accepted} texts in all"));
+        Verdict::Passed
+    })
+    .await;
+}
+
+/// A night in London. Everything runs by one clock, which goes on by jumps: before each half-hour it goes as clocks do, until
+/// the half-hour is past and what was sent meanwhile is delivered.
+struct Night<'a> {
+    herald: &'a Herald,
+    clock: &'a Path,
+    /// By how many seconds the clock is ahead of ours.
+    ahead: i64,
+}
+
+impl Night<'_> {
+    fn go_to(&mut self, instant: DateTime<Utc>) {
+        self.ahead = (instant - Utc::now()).num_seconds();
+        fs::write(self.clock, format!("{:+}", self.ahead)).unwrap();
+    }
+
+    async fn now(&self) -> DateTime<Utc> {
+        let now = sqlx::query_scalar("select clock_timestamp()");
+        now.fetch_one(&*self.herald.database).await.unwrap()
+    }
+
+    /// Sends texts from ten seconds before the instant until the beat has decided about it. What the rows say of their times
+    /// is true.
+    async fn live_through(&mut self, instant: DateTime<Utc>) -> Vec<String> {
+        self.go_to(instant - TimeDelta::seconds(10));
+        let client = Client::live(self.herald).ahead(self.ahead);
+        let began = self.now().await;
+        let (load, ()) = load_while(&client, 10, async {
+            // A beat learns of a jump of its clock by its next look, half a minute later at most.
+            let due = EVERY
+                .iter()
+                .filter(|(_, every)| instant.timestamp() % (60 * every) == 0)
+                .count();
+            eventually("the instant is decided upon", || async {
+                let decided =
+                    sqlx::query_scalar("select count(*) from engine.firing where planned_at = $1").bind(instant);
+                let decided: i64 = decided.fetch_one(&*self.herald.database).await.unwrap();
+                (usize::try_from(decided) == Ok(due)).then_some(())
+            })
+            .await;
+        })
+        .await;
+        let open = "select count(*) from notifications where notification_status <> 'delivered'";
+        until(self.herald, "its texts are delivered", open, |texts| texts == 0).await;
+        let elsewhen = "select count(*) from notifications where id = any ($1)
+            and not (created_at between $2 and sent_at and sent_at <= updated_at and updated_at <= clock_timestamp() at time zone 'utc')";
+        let ids: Vec<uuid::Uuid> = load.ids().iter().map(|id| id.parse().unwrap()).collect();
+        assert!(ids.len() > 50, "{} texts were accepted around {instant}", ids.len());
+        let elsewhen = sqlx::query_scalar(elsewhen).bind(ids).bind(began.naive_utc());
+        let elsewhen: i64 = elsewhen.fetch_one(&*self.herald.database).await.unwrap();
+        assert_eq!(
+            elsewhen, 0,
+            "texts around {instant} bear times at which they were not sent"
+        );
+        load.ids()
+    }
+}
+
+/// How often each schedule fires, in minutes from midnight on, UTC. None of them is in London's own time.
+const EVERY: [(&str, i64); 3] = [
+    ("housekeeping", 60),
+    ("leave_a_slow_provider", 1),
+    ("tend_providers_back", 5),
+];
+
+/// The night of a change at 01:00 UTC, from midnight to 02:00 UTC.
+async fn night(change: &str, report: &Report, library: &str, accepted: &mut usize) {
+    let midnight = change.parse::<DateTime<Utc>>().unwrap() - TimeDelta::hours(1);
+    let folder = empty_folder();
+    let clock = folder.join("clock");
+    let ahead = (midnight - TimeDelta::seconds(60) - Utc::now()).num_seconds();
+    fs::write(&clock, format!("{ahead:+}")).unwrap();
+    let mut owned = off_as_in(library, &clock);
+    owned.push(("TZ", "Europe/London".to_owned()));
+    let environment: Vec<(&str, &str)> = owned.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let cluster = Cluster::start_in(empty_folder(), &["timezone=Europe/London"], &owned).await;
+    let herald = Herald::start_without_api(Database::in_cluster(&cluster.url).await).await;
+    oracle::watch(&herald.database).await;
+    let _api = herald.api_with(&environment).await;
+    let (_worker, _beat) = (
+        herald.worker_with("all", &environment),
+        herald.role_with(&["beat"], &environment),
+    );
+    until(
+        &herald,
+        "the beat has begun",
+        "select count(*) from engine.schedule",
+        |all| all == EVERY.len(),
+    )
+    .await;
+    let mut night = Night {
+        herald: &herald,
+        clock: &clock,
+        ahead,
+    };
+    let half_hours = (0..=4).map(|half| midnight + TimeDelta::minutes(30 * half));
+    let mut ids = Vec::new();
+    for instant in half_hours.clone() {
+        ids.extend(night.live_through(instant).await);
+    }
+    *accepted += ids.len();
+    oracle::check(report, &herald, &ids).await;
+
+    let decided: Vec<(String, DateTime<Utc>, bool)> = sqlx::query_as(
+        "select schedule, planned_at, outcome = 'fired' from engine.firing order by schedule, planned_at",
+    )
+    .fetch_all(&*herald.database)
+    .await
+    .unwrap();
+    let planned = |(name, every): (&str, i64)| {
+        let name = name.to_owned();
+        (0..=120 / every).map(move |n| (name.clone(), midnight + TimeDelta::minutes(every * n)))
+    };
+    let planned: Vec<(String, DateTime<Utc>)> = EVERY.into_iter().flat_map(planned).collect();
+    let instants: Vec<(String, DateTime<Utc>)> = decided.iter().map(|(name, at, _)| (name.clone(), *at)).collect();
+    assert_eq!(instants, planned, "an instant was left out, or made up (I7)");
+    for instant in half_hours {
+        let skipped = decided.iter().find(|(_, at, fired)| *at == instant && !fired);
+        assert_eq!(
+            skipped, None,
+            "an instant that nothing was in the way of was skipped (I7)"
+        );
+    }
+    let not_once = "select count(*) from engine.firing f where outcome = 'fired' and 1 <> (
+        select count(*) from engine.journal j, jsonb_array_elements(j.events) e where j.run_id = f.run_id and e ->> 'event' = 'finished')";
+    assert_eq!(
+        count(&herald, not_once).await,
+        0,
+        "a fired instant was not played once (I7)"
+    );
+    let fired = decided.iter().filter(|(.., fired)| *fired).count();
+    report.note(format!(
+        "{}: {fired} of {} instants fired, the others were skipped on record while the clock jumped",
+        change.split('T').next().unwrap(),
+        decided.len()
+    ));
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
+#[ignore = "a fault test: make faults"]
+async fn nights_in_which_londons_clocks_change_fire_each_instant_once() {
+    let done = "everything, with clocks and time zone of London, lives through the nights of 29 March and 25 October 2026, around each \
+                half-hour from midnight to 02:00 UTC (counts are the last one's)";
+    fault("28", done, async |report| {
+        let Some(library) = faketime() else {
+            return Verdict::Skipped(NOT_INSTALLED.to_owned());
+        };
+        let mut accepted = 0;
+        for change in ["2026-03-29T01:00:00Z", "2026-10-25T01:00:00Z"] {
+            night(change, report, &library, &mut accepted).await;
         }
         report.note(format!("{accepted} texts in all"));
         Verdict::Passed

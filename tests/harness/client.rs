@@ -10,6 +10,12 @@ use super::{Herald, eventually};
 pub const SERVICE: &str = "c1f0a1f6-6a57-4a4a-9d0e-6f3d9c1d7a11";
 const LIVE: &str = "7b0c6a0e-52f4-4c3b-9f60-1f6f0b8a2c41";
 const TEST: &str = "d4a1b7e3-6c2f-4b1d-a5e8-3b7f9c0d8e43";
+/// The same of another service, which [`Herald::seed_another_service`] makes: a copy under these ids.
+pub const ANOTHER: [(&str, &str); 3] = [
+    (SERVICE, "e1f0a1f6-6a57-4a4a-9d0e-6f3d9c1d7a11"),
+    (LIVE, "eb0c6a0e-52f4-4c3b-9f60-1f6f0b8a2c41"),
+    (SMS_TEMPLATE, "ed2d7f4c-7c0e-4f7e-8f3d-0a8f4b0c2e21"),
+];
 pub const SMS_TEMPLATE: &str = "0d2d7f4c-7c0e-4f7e-8f3d-0a8f4b0c2e21";
 pub const EMAIL_TEMPLATE: &str = "5b8f5f5e-1c43-4b8e-9b56-7d1e2a9c4f31";
 
@@ -23,9 +29,11 @@ pub fn http() -> reqwest::Client {
 pub struct Client<'a> {
     herald: &'a Herald,
     http: reqwest::Client,
+    service: &'static str,
     secret: &'static str,
+    template: &'static str,
     /// By how many seconds the API's clock is ahead of ours.
-    ahead: u64,
+    ahead: i64,
 }
 
 impl<'a> Client<'a> {
@@ -33,13 +41,26 @@ impl<'a> Client<'a> {
         Self {
             herald,
             http: http(),
+            service: SERVICE,
             secret: LIVE,
+            template: SMS_TEMPLATE,
             ahead: 0,
         }
     }
 
+    /// Of the service that [`Herald::seed_another_service`] makes.
+    pub fn of_another_service(herald: &'a Herald) -> Self {
+        let [(_, service), (_, secret), (_, template)] = ANOTHER;
+        Self {
+            service,
+            secret,
+            template,
+            ..Self::live(herald)
+        }
+    }
+
     /// With tokens for an API whose clock is ahead by so many seconds.
-    pub fn ahead(self, seconds: u64) -> Self {
+    pub fn ahead(self, seconds: i64) -> Self {
         Self { ahead: seconds, ..self }
     }
 
@@ -52,13 +73,18 @@ impl<'a> Client<'a> {
 
     /// Sends a text and returns its id.
     pub async fn send_text(&self, to: &str) -> String {
-        self.send("sms", &text(to)).await
+        self.send("sms", &self.text(to)).await
     }
 
     /// Sends a text and returns its id if it was accepted; whatever else happens is none.
     pub async fn try_send_text(&self, to: &str) -> Option<String> {
         let request = self.http.post(format!("{}/v2/notifications/sms", self.herald.base_url));
-        let answer = request.bearer_auth(self.token()).json(&text(to)).send().await.ok()?;
+        let answer = request
+            .bearer_auth(self.token())
+            .json(&self.text(to))
+            .send()
+            .await
+            .ok()?;
         if answer.status() != 201 {
             return None;
         }
@@ -152,22 +178,22 @@ impl<'a> Client<'a> {
     }
 
     fn token(&self) -> String {
-        token(self.secret, self.ahead)
+        token(self.service, self.secret, self.ahead)
     }
-}
 
-fn text(to: &str) -> Value {
-    json!({"phone_number": to, "template_id": SMS_TEMPLATE, "personalisation": {"name": "Ada"}})
+    fn text(&self, to: &str) -> Value {
+        json!({"phone_number": to, "template_id": self.template, "personalisation": {"name": "Ada"}})
+    }
 }
 
 /// A bearer token of the development seed's live key.
 pub fn live_token() -> String {
-    token(LIVE, 0)
+    token(SERVICE, LIVE, 0)
 }
 
-fn token(secret: &str, ahead: u64) -> String {
-    let issued = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + ahead;
-    let claims = json!({"iss": SERVICE, "iat": issued});
+fn token(service: &str, secret: &str, ahead: i64) -> String {
+    let issued = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let claims = json!({"iss": service, "iat": issued.saturating_add_signed(ahead)});
     jsonwebtoken::encode(
         &Header::default(),
         &claims,

@@ -38,11 +38,20 @@ impl Deref for Database {
 
 /// A fresh, migrated database.
 pub async fn database() -> Database {
+    copy_of("herald_template").await
+}
+
+/// A fresh database without any table.
+pub async fn empty_database() -> Database {
+    copy_of("template1").await
+}
+
+async fn copy_of(template: &str) -> Database {
     let cluster = CLUSTER.get_or_init(start).await;
     let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let mut conn = PgConnection::connect(&cluster.url).await.unwrap();
     conn.execute(sqlx::AssertSqlSafe(format!(
-        "create database {name} template herald_template"
+        "create database {name} template {template}"
     )))
     .await
     .unwrap();

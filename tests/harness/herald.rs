@@ -12,7 +12,7 @@ use herald_stub::sns;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use super::{Database, admin::ADMIN_KEYS, database, eventually, http};
+use super::{Database, admin::ADMIN_KEYS, client::ANOTHER, database, eventually, http};
 
 pub const SEALING_KEYS: &str = "test:ZGV2ZWxvcG1lbnQtb25seS1ub3QtYS1zZWNyZXQtISE=";
 
@@ -42,6 +42,12 @@ impl Process {
     /// Waits until it has ended by itself; whether it ended well.
     pub fn ended_well(mut self) -> bool {
         self.0.wait().unwrap().success()
+    }
+
+    /// TERM, and its end; everybody else goes on meanwhile. Whether it ended well.
+    pub async fn terminate(self) -> bool {
+        self.signal("-TERM");
+        tokio::task::spawn_blocking(|| self.ended_well()).await.unwrap()
     }
 
     /// `kill -9`.
@@ -93,6 +99,15 @@ impl Herald {
         herald
     }
 
+    /// The outside world alone, on an empty database that another build of the program has migrated and seeded.
+    pub async fn start_at_version(program: &Path, database: Database) -> Self {
+        let herald = Self::unseeded(database);
+        assert!(herald.role_of(program, &["migrate"]).status().unwrap().success());
+        herald.seed_by(program, &development_seed());
+        herald.start(&["stub"], &herald.stub_url).await;
+        herald
+    }
+
     /// Everything, with the development seed.
     pub async fn start_all() -> Self {
         Self::start_all_with(&development_seed()).await
@@ -119,13 +134,22 @@ impl Herald {
 
     /// Posts what SES says, in an envelope that SNS has signed.
     pub async fn post_ses(&self, message: &Value) -> u16 {
-        self.post_sns(&self.signed(json!({"Type": "Notification", "Message": message.to_string()})))
-            .await
+        self.post_ses_to(&self.base_url, message).await
+    }
+
+    /// As [`Self::post_ses`], to a process of the API.
+    pub async fn post_ses_to(&self, api: &str, message: &Value) -> u16 {
+        let envelope = self.signed(json!({"Type": "Notification", "Message": message.to_string()}));
+        self.post_sns_to(api, &envelope).await
     }
 
     /// Posts an envelope as it is.
     pub async fn post_sns(&self, envelope: &Value) -> u16 {
-        let url = format!("{}/notifications/email/ses", self.base_url);
+        self.post_sns_to(&self.base_url, envelope).await
+    }
+
+    async fn post_sns_to(&self, api: &str, envelope: &Value) -> u16 {
+        let url = format!("{api}/notifications/email/ses");
         let request = http().post(url).header("content-type", "text/plain; charset=UTF-8");
         request
             .body(envelope.to_string())
@@ -165,7 +189,7 @@ impl Herald {
     /// A worker of all queues whose log, errors only, goes into a file.
     pub fn worker_logging(&self, log: &Path, settings: &[(&str, &str)]) -> Process {
         let mut worker = self.role(&["worker", "--queues", "all"]);
-        let log = std::fs::File::create(log).unwrap();
+        let log = File::create(log).unwrap();
         worker.stdout(log.try_clone().unwrap()).stderr(log);
         Process(worker.envs(settings.iter().copied()).spawn().unwrap())
     }
@@ -189,11 +213,45 @@ impl Herald {
 
     /// Another process of the API, and its address.
     pub async fn another_api(&self) -> (Process, String) {
+        self.api_of(this_program()).await
+    }
+
+    /// The same of another build of the program.
+    pub async fn api_of(&self, program: &Path) -> (Process, String) {
         let url = free_address();
-        (self.listening(&["api"], &url, &[]).await, url)
+        let api = self.role_of(program, &["api"]);
+        (until_it_listens(api, &url).await, url)
+    }
+
+    /// A role of another build of the program that has nothing to listen on.
+    pub fn process_of(&self, program: &Path, arguments: &[&str]) -> Process {
+        Process(self.role_of(program, arguments).spawn().unwrap())
+    }
+
+    /// A second service, like that of the development seed.
+    pub fn seed_another_service(&self) {
+        let mut seed = include_str!("../../src/dev.json").to_owned();
+        for (own, another) in ANOTHER {
+            seed = seed.replace(own, another);
+        }
+        let mut seed: Value = serde_json::from_str(&seed).unwrap();
+        let service = &mut seed["services"][0];
+        service["name"] = json!("Another Service");
+        service["email_sender_local_part"] = json!("another.service");
+        service["sms_senders"][0]["id"] = json!(uuid::Uuid::new_v4());
+        service["templates"].as_array_mut().unwrap().truncate(1);
+        service["keys"].as_array_mut().unwrap().truncate(1);
+        service["keys"][0]["id"] = json!(uuid::Uuid::new_v4());
+        self.seed_by(this_program(), &seed);
     }
 
     fn prepare(fixture: &Value, database: Database) -> Self {
+        let herald = Self::unseeded(database);
+        herald.seed_by(this_program(), fixture);
+        herald
+    }
+
+    fn unseeded(database: Database) -> Self {
         let (base_url, stub_url) = (free_address(), free_address());
         let settings = vec![
             ("DATABASE_URL", database.url.clone()),
@@ -226,21 +284,19 @@ impl Herald {
             ("PROVIDER_TIMEOUT_SECONDS", "2".to_owned()),
             ("SERVICE_CALLBACKS_ALLOW_PRIVATE", "1".to_owned()),
         ];
-        let herald = Self {
+        Self {
             base_url,
             stub_url,
             database,
             processes: Mutex::default(),
             settings,
-        };
-        herald.seed(fixture);
-        herald
+        }
     }
 
-    fn seed(&self, fixture: &Value) {
+    fn seed_by(&self, program: &Path, fixture: &Value) {
         let file = std::env::temp_dir().join(format!("herald-fixture-{}.json", uuid::Uuid::new_v4()));
         std::fs::write(&file, fixture.to_string()).unwrap();
-        let seeded = self.role(&["seed"]).arg(&file).status().unwrap();
+        let seeded = self.role_of(program, &["seed"]).arg(&file).status().unwrap();
         std::fs::remove_file(file).unwrap();
         assert!(seeded.success(), "the fixture does not load");
     }
@@ -257,7 +313,12 @@ impl Herald {
     }
 
     fn role(&self, arguments: &[&str]) -> Command {
-        let mut command = program();
+        self.role_of(this_program(), arguments)
+    }
+
+    /// A command of a build of the program, with the settings of all.
+    pub fn role_of(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(arguments)
             .envs(self.settings.iter().map(|(name, value)| (*name, value)));
@@ -288,7 +349,12 @@ fn development_seed() -> Value {
 
 /// The built program.
 pub fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_herald"))
+    Command::new(this_program())
+}
+
+/// The program as it is now.
+pub fn this_program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_herald"))
 }
 
 /// A port on which nobody listens yet.

@@ -68,7 +68,7 @@ async fn every_journal_ever_written_is_still_played_from_each_of_its_positions()
 async fn insert(pool: &PgPool, workflow: &str, life: &Life, length: usize) {
     let run = Uuid::now_v7();
     sqlx::query(
-        "insert into engine.run (id, workflow, queue, state, due_at, epoch, input) values ($1, $2, 'q', 'ready', now(), 1, $3)",
+        "insert into engine.run (id, workflow, queue, state, due_at, epoch, input) values ($1, $2, 'send-sms', 'ready', now(), 1, $3)",
     )
     .bind(run)
     .bind(workflow)
