@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::{
     Error,
     effect::{self, AnyEffect, EffectError},
+    journal::Event,
     statements::{self as sql, JournalRows, LockedRun, Parked},
     submission::{Checkpoint, Control, Item, NewRun, NewSignal, Submitted, Then},
     workflow::Queue,
@@ -272,7 +273,7 @@ impl<'a> Batch<'a> {
     async fn move_runs(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
         let there = signals_there(conn, self.checkpoints().map(|(_, checkpoint)| checkpoint)).await?;
         let mut parked = Parked::default();
-        let mut finished = Vec::new();
+        let (mut finished, mut further) = (Vec::new(), Vec::new());
         for (i, checkpoint) in self.checkpoints().collect::<Vec<_>>() {
             let run = &self.locked[&checkpoint.run];
             let goes_on = goes_on(run, &checkpoint.then, &there);
@@ -281,7 +282,12 @@ impl<'a> Batch<'a> {
                 continue;
             }
             match &checkpoint.then {
-                Then::Continue => continue,
+                Then::Continue => {
+                    if run.deaths > 0 && checkpoint.events.iter().any(Event::is_progress) {
+                        further.push(checkpoint.run);
+                    }
+                    continue;
+                }
                 Then::Finish => finished.push(checkpoint.run),
                 then => parked.add(checkpoint.run, then, &run.queue),
             }
@@ -289,6 +295,9 @@ impl<'a> Batch<'a> {
         }
         if !parked.ids.is_empty() {
             sql::park(conn, &parked).await?;
+        }
+        if !further.is_empty() {
+            sql::forget_deaths(conn, &further).await?;
         }
         if !finished.is_empty() {
             sql::finish(conn, &finished).await?;

@@ -105,6 +105,14 @@ pub(crate) enum Event {
 }
 
 impl Event {
+    /// Whether a step is behind the run that was not before.
+    pub fn is_progress(&self) -> bool {
+        matches!(
+            self,
+            Self::Done { .. } | Self::Confirmed { .. } | Self::Committed { .. } | Self::Received { .. }
+        )
+    }
+
     fn step(&self) -> Option<&str> {
         match self {
             Self::Intent { step, .. }

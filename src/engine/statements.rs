@@ -172,6 +172,7 @@ pub(crate) struct LockedRun {
     pub queue: String,
     pub key: Option<String>,
     pub control: Option<String>,
+    pub deaths: i16,
 }
 
 /// Locks runs, always in the order of their ids, so that two batches never wait for each other in a circle.
@@ -179,7 +180,7 @@ pub(crate) struct LockedRun {
 pub(crate) async fn lock(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<LockedRun>> {
     sqlx::query_as!(
         LockedRun,
-        "select id, epoch, state, waits_for, queue, key, control
+        "select id, epoch, state, waits_for, queue, key, control, deaths
          from engine.run where id = any ($1) order by id for no key update",
         ids,
     )
@@ -423,6 +424,14 @@ pub(crate) async fn wake_waiting(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx:
     )
     .execute(conn)
     .await?;
+    Ok(())
+}
+
+/// What got further is no poison.
+pub(crate) async fn forget_deaths(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
+    sqlx::query!("update engine.run set deaths = 0 where id = any ($1)", ids)
+        .execute(conn)
+        .await?;
     Ok(())
 }
 

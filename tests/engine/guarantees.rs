@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::harness::LossyProxy;
 
-use super::toy::{Ending, Errand, LastNote, Nap, Note, Toys, Unknown};
+use super::toy::{Ending, Errand, LastNote, Nap, Note, Toys, TwoCalls, Unknown};
 
 #[tokio::test]
 async fn a_run_plays_to_its_end_and_each_step_happens_once() {
@@ -304,6 +304,18 @@ async fn a_run_whose_worker_dies_again_and_again_is_set_aside() {
         toys.row(run).await.unwrap().2.as_deref(),
         Some("its worker died 3 times in a row")
     );
+}
+
+#[tokio::test]
+async fn a_run_that_gets_further_is_not_set_aside_however_many_workers_die() {
+    let toys = Toys::new().await;
+    for (step, n) in [("first", 0), ("first", 1), ("second", 0), ("second", 1)] {
+        toys.world.when(step, n, Ending::Panic);
+    }
+    let _worker = toys.worker();
+    let run = toys.start(&TwoCalls {}).await;
+    toys.hurry_until(run, "over").await;
+    assert_eq!(toys.world.calls(run, "second"), 3);
 }
 
 #[tokio::test]

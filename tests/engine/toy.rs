@@ -114,6 +114,25 @@ impl Workflow for Nap {
     }
 }
 
+/// Calls out twice, one call after the other.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TwoCalls {}
+
+impl Workflow for TwoCalls {
+    type Tools = World;
+    const NAME: &'static str = "two_calls";
+    const QUEUE: Queue = QUEUE;
+
+    async fn run(self, run: &mut Run, world: &World) -> Result<(), Failure> {
+        let (policy, id) = (Errand::simple().policy(), run.id());
+        for step in ["first", "second"] {
+            run.attempt(step, &policy, |past| world.prepare(step, id, past.len()))
+                .await?;
+        }
+        Ok(())
+    }
+}
+
 impl Errand {
     pub fn policy(&self) -> RetryPolicy {
         let on_unknown = match self.on_unknown {
@@ -342,7 +361,13 @@ impl Toys {
 
     /// A worker that reaches the database by this address.
     pub fn worker_by(&self, url: &str) -> JoinHandle<()> {
-        self.worker_of(url, Registry::new(self.world.clone()).add::<Errand>().add::<Nap>())
+        self.worker_of(
+            url,
+            Registry::new(self.world.clone())
+                .add::<Errand>()
+                .add::<Nap>()
+                .add::<TwoCalls>(),
+        )
     }
 
     /// A worker that knows these stories.
