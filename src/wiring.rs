@@ -123,7 +123,7 @@ pub async fn api_deps() -> anyhow::Result<herald_api::Deps> {
 }
 
 /// How long what nobody waits for is gathered.
-pub const GATHER: Duration = Duration::from_millis(10);
+pub const GATHER: Duration = Duration::from_millis(20);
 
 /// For writes for which nobody waits: a flood of receipts costs few commits, and leaves the disk to texts.
 pub fn patient() -> BatchLimits {

@@ -44,7 +44,7 @@ impl Default for BatchLimits {
 }
 
 /// What a batch holds whose commit costs its submissions next to nothing: waiting for more saves nothing either.
-pub(crate) const ENOUGH: usize = 16;
+pub(crate) const ENOUGH: usize = 32;
 
 /// Writes submissions. Cheap to clone.
 #[derive(Debug, Clone)]
