@@ -1,17 +1,9 @@
 //! What a deploy and a roll-back ask of the program: a newer database is fine, an older one is not, and what another
 //! version has begun is listed.
 
-use std::process::Output;
-
 use sqlx::Executor;
 
-use crate::harness::Herald;
-
-fn words(output: &Output) -> String {
-    [&output.stdout, &output.stderr]
-        .map(|words| String::from_utf8_lossy(words))
-        .concat()
-}
+use crate::harness::{Herald, words};
 
 #[tokio::test]
 async fn a_database_of_a_newer_version_is_left_as_it_is_and_an_older_one_starts_nothing() {

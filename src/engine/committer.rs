@@ -24,8 +24,8 @@ pub struct BatchLimits {
     pub lanes: usize,
     /// Submissions that wait for a lane at most; beyond that, callers wait.
     pub waiting: usize,
-    /// How long a batch waits at most until it holds [`ENOUGH`] submissions. Zero where somebody waits for the answer; a
-    /// little where nobody does, and fewer commits leave the disk to others.
+    /// How long a batch waits for more after its first submission, unless it holds enough before. Zero where somebody waits
+    /// for the answer; a little where nobody does, and fewer commits leave the disk to others.
     pub gather: Duration,
     /// How long a caller from outside a run waits for its commit.
     pub patience: Duration,

@@ -1,9 +1,6 @@
 //! A Redis that is not well: limits go, messages do not.
 
-use std::{
-    fs::{self, File},
-    time::Duration,
-};
+use std::{fs, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt;
@@ -212,8 +209,7 @@ async fn whatever_becomes_of_redis_sending_goes_on() {
         let between = Between::before(&redis).await;
         let mut direct = redis.connect().await;
         let file = std::env::temp_dir().join(format!("herald-log-{}", uuid::Uuid::new_v4().simple()));
-        let log = File::create(&file).unwrap();
-        let _api = herald.api_with_log(&[("REDIS_URL", &between.url)], log).await;
+        let _api = herald.api_logging(&file, &[("REDIS_URL", &between.url)]).await;
         let _worker = herald.worker();
         let client = Client::live(&herald);
 

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     arrivals::complaint,
     callbacks::{calls, endpoint, lane, until_idle},
-    harness::{Balancer, Client, Herald, Process, SERVICE, empty_database, http, this_program},
+    harness::{Balancer, Client, Herald, Process, SERVICE, empty_database, http, this_program, words},
 };
 
 const NOT_BUILT: &str =
@@ -61,12 +61,6 @@ impl Fleet {
 /// A command from its start to its end, while others go on.
 async fn done(command: Command) -> Output {
     tokio::process::Command::from(command).output().await.unwrap()
-}
-
-/// What a command wrote, to people and about errors.
-fn words(output: &Output) -> String {
-    let words = [&output.stdout, &output.stderr].map(|words| String::from_utf8_lossy(words));
-    words.concat()
 }
 
 /// Sees to it that some texts back off, some wait for their receipts, and some are held by a worker.

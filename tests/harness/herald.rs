@@ -189,9 +189,8 @@ impl Herald {
     /// A worker of all queues whose log, errors only, goes into a file.
     pub fn worker_logging(&self, log: &Path, settings: &[(&str, &str)]) -> Process {
         let mut worker = self.role(&["worker", "--queues", "all"]);
-        let log = File::create(log).unwrap();
-        worker.stdout(log.try_clone().unwrap()).stderr(log);
-        Process(worker.envs(settings.iter().copied()).spawn().unwrap())
+        worker.envs(settings.iter().copied()).stderr(File::create(log).unwrap());
+        Process(worker.spawn().unwrap())
     }
 
     /// Any role that has nothing to listen on, such as `beat`.
@@ -204,10 +203,10 @@ impl Herald {
         self.listening(&["api"], &self.base_url, settings).await
     }
 
-    /// The API, with settings of its own and its log in a file.
-    pub async fn api_with_log(&self, settings: &[(&str, &str)], log: File) -> Process {
+    /// The API, with settings of its own; its log, errors only, goes into a file.
+    pub async fn api_logging(&self, log: &Path, settings: &[(&str, &str)]) -> Process {
         let mut api = self.role(&["api"]);
-        api.envs(settings.iter().copied()).stderr(log);
+        api.envs(settings.iter().copied()).stderr(File::create(log).unwrap());
         until_it_listens(api, &self.base_url).await
     }
 
@@ -345,6 +344,13 @@ async fn until_it_listens(mut role: Command, url: &str) -> Process {
 /// What `herald dev` begins with.
 fn development_seed() -> Value {
     serde_json::from_str(include_str!("../../src/dev.json")).unwrap()
+}
+
+/// What a command wrote, to people and about errors.
+pub fn words(output: &Output) -> String {
+    [&output.stdout, &output.stderr]
+        .map(|words| String::from_utf8_lossy(words))
+        .concat()
 }
 
 /// The built program.

@@ -19,7 +19,7 @@ pub use cluster::{Cluster, account, programs};
 pub use database::{Database, database, empty_database};
 pub use eventually::{eventually, eventually_within};
 pub use gate::Gate;
-pub use herald::{Herald, Process, SEALING_KEYS, free_port, program, this_program};
+pub use herald::{Herald, Process, SEALING_KEYS, free_port, program, this_program, words};
 pub use proxy::LossyProxy;
 pub use redis::Redis;
 pub use tls::{Authority, TlsFront};

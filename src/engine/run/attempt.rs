@@ -361,12 +361,8 @@ impl Run {
     /// How a step ends that people have cancelled. Where an attempt may have been done, and that matters, it was not
     /// cancelled in time for all that anybody knows.
     fn take_back(&mut self, step: &'static str, policy: &RetryPolicy, history: &History) -> StepFailure {
-        let mut doubtful = history
-            .past
-            .iter()
-            .rev()
-            .filter(|past| past.outcome == Outcome::Unknown);
-        match doubtful.next() {
+        let doubtful = history.past.iter().rfind(|past| past.outcome == Outcome::Unknown);
+        match doubtful {
             Some(past) if policy.on_unknown != OnUnknown::Repeat => self.abandon(step, past.attempt),
             _ => StepFailure::Cancelled { step },
         }

@@ -114,6 +114,35 @@ pub async fn get(conn: &mut PgConnection, service_id: Uuid, id: Uuid) -> Result<
     Ok(views!("n.id = $1", id, service_id).fetch_optional(conn).await?)
 }
 
+/// The ids of a page of the service `$1` that fit a filter and a condition, newest first. Each condition is a statement of its
+/// own, that names what its index holds: one that leaves it open would walk the index by time. It may name `$9`.
+macro_rules! page {
+    ($conn:expr, $service_id:expr, $filter:expr, $after:expr, $condition:literal $(, $named:expr)?) => {
+        sqlx::query_scalar!(
+            "select id
+            from notifications
+            where service_id = $1 and (created_at, id) < ($2, $3)
+                and ($4::text is null or key_type = $4)
+                and (cardinality($5::text[]) = 0 or notification_status = any($5))
+                and (cardinality($6::text[]) = 0 or notification_type::text = any($6))
+                and ($7 or job_id is null) and "
+                + $condition
+                + " order by created_at desc, id desc limit $8",
+            $service_id,
+            $after.created_at,
+            $after.id,
+            $filter.key_type.map(KeyType::as_str),
+            &column(&$filter.statuses, |s| s.as_str()) as &[&str],
+            &column(&$filter.notification_types, |t| t.as_str()) as &[&str],
+            $filter.include_jobs,
+            $filter.limit,
+            $($named,)?
+        )
+        .fetch_all($conn)
+        .await?
+    };
+}
+
 /// One page of the service's notifications, newest first.
 pub async fn list(conn: &mut PgConnection, service_id: Uuid, filter: &Filter) -> Result<Vec<NotificationView>> {
     let after = match filter.older_than {
@@ -122,12 +151,30 @@ pub async fn list(conn: &mut PgConnection, service_id: Uuid, filter: &Filter) ->
     };
     let Some(after) = after else { return Ok(Vec::new()) };
     let ids = match (&filter.client_reference, filter.key_type) {
-        (Some(reference), _) => page_of_reference(conn, service_id, filter, &after, reference).await?,
-        (None, Some(key_type @ (KeyType::Team | KeyType::Test))) => {
-            page_of_other_keys(conn, service_id, filter, &after, key_type).await?
+        // By `ix_notifications_client_reference`.
+        (Some(reference), _) => page!(
+            &mut *conn,
+            service_id,
+            filter,
+            after,
+            "client_reference = $9",
+            reference
+        ),
+        // By `ix_notifications_service_key_type_created_at`: their rows are few among a service's live traffic.
+        (None, Some(KeyType::Team | KeyType::Test)) => {
+            page!(
+                &mut *conn,
+                service_id,
+                filter,
+                after,
+                "key_type = $4 and key_type <> 'normal'"
+            )
         }
-        (None, _) if filter.is_for_unsuccessful() => page_of_unsuccessful(conn, service_id, filter, &after).await?,
-        (None, Some(KeyType::Normal) | None) => page(conn, service_id, filter, &after).await?,
+        // By `ix_notifications_service_unsuccessful_created_at`: few among those that ended well or are on their way.
+        (None, _) if filter.is_for_unsuccessful() => page!(&mut *conn, service_id, filter, after, "unsuccessful"),
+        // By `ix_notifications_service_created_at`, backwards from a place, until the page is full: where every row fits the
+        // filter, it reads a page.
+        (None, Some(KeyType::Normal) | None) => page!(&mut *conn, service_id, filter, after, "true"),
     };
     views(conn, service_id, &ids).await
 }
@@ -156,136 +203,6 @@ impl Place {
         .fetch_optional(conn)
         .await?)
     }
-}
-
-/// Walks `ix_notifications_service_created_at` backwards from a place, and stops when the page is full: where every row
-/// fits the filter, it reads a page.
-async fn page(conn: &mut PgConnection, service_id: Uuid, filter: &Filter, after: &Place) -> Result<Vec<Uuid>> {
-    Ok(sqlx::query_scalar!(
-        r#"
-        select id
-        from notifications
-        where service_id = $1 and (created_at, id) < ($2, $3)
-            and ($4::text is null or key_type = $4)
-            and (cardinality($5::text[]) = 0 or notification_status = any($5))
-            and (cardinality($6::text[]) = 0 or notification_type::text = any($6))
-            and ($7 or job_id is null)
-        order by created_at desc, id desc
-        limit $8
-        "#,
-        service_id,
-        after.created_at,
-        after.id,
-        filter.key_type.map(KeyType::as_str),
-        &column(&filter.statuses, |s| s.as_str()) as &[&str],
-        &column(&filter.notification_types, |t| t.as_str()) as &[&str],
-        filter.include_jobs,
-        filter.limit,
-    )
-    .fetch_all(conn)
-    .await?)
-}
-
-/// The same for keys that are not live ones, by `ix_notifications_service_key_type_created_at`. A statement of its own,
-/// that names the index's condition: their rows are few among a service's live traffic, through which the other index
-/// would walk.
-async fn page_of_other_keys(
-    conn: &mut PgConnection,
-    service_id: Uuid,
-    filter: &Filter,
-    after: &Place,
-    key_type: KeyType,
-) -> Result<Vec<Uuid>> {
-    Ok(sqlx::query_scalar!(
-        r#"
-        select id
-        from notifications
-        where service_id = $1 and (created_at, id) < ($2, $3)
-            and key_type = $4 and key_type <> 'normal'
-            and (cardinality($5::text[]) = 0 or notification_status = any($5))
-            and (cardinality($6::text[]) = 0 or notification_type::text = any($6))
-            and ($7 or job_id is null)
-        order by created_at desc, id desc
-        limit $8
-        "#,
-        service_id,
-        after.created_at,
-        after.id,
-        key_type.as_str(),
-        &column(&filter.statuses, |s| s.as_str()) as &[&str],
-        &column(&filter.notification_types, |t| t.as_str()) as &[&str],
-        filter.include_jobs,
-        filter.limit,
-    )
-    .fetch_all(conn)
-    .await?)
-}
-
-/// The same for messages that ended unsuccessfully, by `ix_notifications_service_unsuccessful_created_at`: few among those
-/// that did not, through which the index by time would walk.
-async fn page_of_unsuccessful(
-    conn: &mut PgConnection,
-    service_id: Uuid,
-    filter: &Filter,
-    after: &Place,
-) -> Result<Vec<Uuid>> {
-    Ok(sqlx::query_scalar!(
-        r#"
-        select id
-        from notifications
-        where service_id = $1 and (created_at, id) < ($2, $3) and unsuccessful and notification_status = any($5)
-            and ($4::text is null or key_type = $4)
-            and (cardinality($6::text[]) = 0 or notification_type::text = any($6))
-            and ($7 or job_id is null)
-        order by created_at desc, id desc
-        limit $8
-        "#,
-        service_id,
-        after.created_at,
-        after.id,
-        filter.key_type.map(KeyType::as_str),
-        &column(&filter.statuses, |s| s.as_str()) as &[&str],
-        &column(&filter.notification_types, |t| t.as_str()) as &[&str],
-        filter.include_jobs,
-        filter.limit,
-    )
-    .fetch_all(conn)
-    .await?)
-}
-
-/// The same by the client's reference and `ix_notifications_client_reference`. A statement of its own: one that leaves
-/// the reference open cannot use its index.
-async fn page_of_reference(
-    conn: &mut PgConnection,
-    service_id: Uuid,
-    filter: &Filter,
-    after: &Place,
-    reference: &str,
-) -> Result<Vec<Uuid>> {
-    Ok(sqlx::query_scalar!(
-        r#"
-        select id
-        from notifications
-        where service_id = $1 and client_reference = $9 and (created_at, id) < ($2, $3)
-            and ($4::text is null or key_type = $4)
-            and (cardinality($5::text[]) = 0 or notification_status = any($5))
-            and (cardinality($6::text[]) = 0 or notification_type::text = any($6))
-            and ($7 or job_id is null)
-        order by created_at desc, id desc
-        limit $8
-        "#,
-        service_id,
-        after.created_at,
-        after.id,
-        filter.key_type.map(KeyType::as_str),
-        &column(&filter.statuses, |s| s.as_str()) as &[&str],
-        &column(&filter.notification_types, |t| t.as_str()) as &[&str],
-        filter.include_jobs,
-        filter.limit,
-        reference,
-    )
-    .fetch_all(conn)
-    .await?)
 }
 
 /// The rows with these ids, newest first.
