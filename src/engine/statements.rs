@@ -2,128 +2,25 @@
 
 pub(crate) mod schedules;
 
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::{
-    frontier::{Bounds, Walk},
-    submission::{NewRun, NewSignal},
-};
+use crate::submission::{NewRun, NewSignal};
 
+mod claiming;
 mod control;
 mod look;
+mod upkeep;
 
+pub(crate) use claiming::*;
 pub(crate) use control::*;
 pub(crate) use look::*;
+pub(crate) use upkeep::*;
 
 /// The channel on which committers wake the workers of a queue; the payload is the queue's name.
 pub(crate) const WAKE_CHANNEL: &str = "herald_engine";
-
-/// A run as its new owner gets it.
-#[derive(Debug, Clone)]
-pub(crate) struct ClaimedRow {
-    pub id: Uuid,
-    pub workflow: String,
-    pub input: Value,
-    pub epoch: i64,
-    pub attempt: i32,
-    pub deaths: i16,
-    pub created_at: DateTime<Utc>,
-    pub claimed_at: DateTime<Utc>,
-    pub start_by: Option<DateTime<Utc>>,
-    pub expires_at: Option<DateTime<Utc>>,
-    pub control: Option<String>,
-    pub control_reason: Option<String>,
-}
-
-/// Takes up to `limit` due runs of a queue under a new lease, as far as the queue's limits allow. A running run is due
-/// when its lease has ended, so this is also how the runs of a dead worker come back; within `bounds` they do not. How it
-/// is done, and what was tried, stands with the function, in the migrations. Nothing is told of a walk that found nothing.
-pub(crate) async fn claim(
-    conn: &mut PgConnection,
-    queue: &str,
-    owner: Uuid,
-    lease: Duration,
-    limit: i64,
-    bounds: Option<Bounds>,
-) -> sqlx::Result<(Vec<ClaimedRow>, Option<Walk>)> {
-    let rows = sqlx::query!(
-        r#"select id as "id!", workflow as "workflow!", input as "input!", epoch as "epoch!", attempt as "attempt!",
-               deaths as "deaths!", created_at as "created_at!", claimed_at as "claimed_at!", start_by, expires_at,
-               control, control_reason, last_turn, walked as "walked!"
-           from engine.claim($1, $2, $3, $4, $5, $6)"#,
-        queue,
-        owner,
-        lease.as_secs_f64(),
-        limit,
-        bounds.map(|bounds| bounds.since),
-        bounds.map(|bounds| bounds.turn),
-    )
-    .fetch_all(conn)
-    .await?;
-    let walk = rows.first().map(|row| Walk {
-        at: row.claimed_at,
-        last_turn: row.last_turn,
-        took: Duration::from_secs_f64(row.walked.max(0.0)),
-    });
-    let claimed = rows.into_iter().map(|row| ClaimedRow {
-        id: row.id,
-        workflow: row.workflow,
-        input: row.input,
-        epoch: row.epoch,
-        attempt: row.attempt,
-        deaths: row.deaths,
-        created_at: row.created_at,
-        claimed_at: row.claimed_at,
-        start_by: row.start_by,
-        expires_at: row.expires_at,
-        control: row.control,
-        control_reason: row.control_reason,
-    });
-    Ok((claimed.collect(), walk))
-}
-
-/// Moves the ends of leases; returns the runs whose lease was still held.
-pub(crate) async fn renew(
-    conn: &mut PgConnection,
-    ids: &[Uuid],
-    epochs: &[i64],
-    lease: Duration,
-) -> sqlx::Result<Vec<Uuid>> {
-    sqlx::query_scalar!(
-        "update engine.run r
-         set due_at = clock_timestamp() + $3::float8 * interval '1 second'
-         from (select * from unnest($1::uuid[], $2::bigint[]) as held (id, epoch)
-               join engine.run using (id, epoch) order by id for no key update of run) held
-         where r.id = held.id and r.epoch = held.epoch and r.owner is not null
-         returning r.id",
-        ids,
-        epochs,
-        lease.as_secs_f64(),
-    )
-    .fetch_all(conn)
-    .await
-}
-
-/// Gives back runs that were claimed but not begun.
-pub(crate) async fn release(conn: &mut PgConnection, ids: &[Uuid], epochs: &[i64]) -> sqlx::Result<u64> {
-    let done = sqlx::query!(
-        "update engine.run r
-         set state = 'ready', owner = null, due_at = case when r.control = 'paused' then 'infinity' else now() end,
-             was_due = case when r.control = 'paused' then now() end
-         from unnest($1::uuid[], $2::bigint[]) as held (id, epoch)
-         where r.id = held.id and r.epoch = held.epoch and r.owner is not null",
-        ids,
-        epochs,
-    )
-    .execute(conn)
-    .await?;
-    Ok(done.rows_affected())
-}
 
 pub(crate) struct JournalRow {
     pub run_id: Uuid,
@@ -451,55 +348,6 @@ pub(crate) async fn notify(conn: &mut PgConnection, queues: &[String]) -> sqlx::
     .execute(conn)
     .await?;
     Ok(())
-}
-
-pub(crate) async fn make_partitions(conn: &mut PgConnection, days_ahead: i32) -> sqlx::Result<()> {
-    sqlx::query!("select engine.make_partitions($1)", days_ahead)
-        .execute(conn)
-        .await?;
-    Ok(())
-}
-
-/// Drops the oldest day that is not needed any more; returns the partition's name.
-pub(crate) async fn drop_partition(conn: &mut PgConnection, keep_days: i32) -> sqlx::Result<Option<String>> {
-    sqlx::query_scalar!("select engine.drop_partition($1)", keep_days)
-        .fetch_one(conn)
-        .await
-}
-
-/// Deletes old rows of runs that have ended from the default partitions, where they are when nobody made their day's.
-pub(crate) async fn delete_strays(conn: &mut PgConnection, keep_days: i32) -> sqlx::Result<u64> {
-    let journal = sqlx::query!(
-        "delete from engine.journal_default j
-         where run_id < engine.first_id_of((now() at time zone 'utc')::date - $1::int)
-           and not exists (select from engine.run r where r.id = j.run_id)",
-        keep_days,
-    )
-    .execute(&mut *conn)
-    .await?;
-    let signals = sqlx::query!(
-        "delete from engine.signal_default s
-         where run_id < engine.first_id_of((now() at time zone 'utc')::date - $1::int)
-           and not exists (select from engine.run r where r.id = s.run_id)",
-        keep_days,
-    )
-    .execute(conn)
-    .await?;
-    Ok(journal.rows_affected() + signals.rows_affected())
-}
-
-/// Forgets keys of starts that are older than this, a bounded number.
-pub(crate) async fn delete_keys(conn: &mut PgConnection, age: Duration, limit: i64) -> sqlx::Result<u64> {
-    let deleted = sqlx::query!(
-        "delete from engine.run_key
-         where ctid = any (array(
-             select ctid from engine.run_key where created_at < now() - $1::float8 * interval '1 second' limit $2))",
-        age.as_secs_f64(),
-        limit,
-    )
-    .execute(conn)
-    .await?;
-    Ok(deleted.rows_affected())
 }
 
 /// Live runs that have not failed, after the id `after`, in the order of their ids.

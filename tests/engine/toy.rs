@@ -1,20 +1,19 @@
-//! A toy workflow and the world that it calls: every call is counted, and a test decides how each one ends.
+//! Toy workflows, and what a test of them stands on.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+mod world;
 
-use futures::{FutureExt, future::BoxFuture};
+use std::time::Duration;
+
 use herald_engine::{
-    AttemptError, Backoff, BatchLimits, Client, Effect, EffectResult, Failure, NewRun, NewSignal, OnUnknown, Prepared,
-    Queue, Registry, RetryPolicy, Run, Signal, Submission, Worker, WorkerSettings, Workflow,
+    Backoff, BatchLimits, Client, Effect, EffectResult, Failure, NewRun, NewSignal, OnUnknown, Queue, Registry,
+    RetryPolicy, Run, Signal, Submission, Worker, WorkerSettings, Workflow,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgPool};
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
+
+pub use world::{Ending, World};
 
 use crate::harness::{Database, database, eventually};
 
@@ -196,139 +195,6 @@ impl Effect for LastNote {
         let all: Vec<&str> = batch.iter().map(|last| last.0.words.as_str()).collect();
         let note = Note::new(batch[0].0.run, &all.join(" and "));
         Note::apply(&[&note], conn).await
-    }
-}
-
-/// How a call ends.
-#[derive(Debug, Clone)]
-pub enum Ending {
-    Yes,
-    Again,
-    Never,
-    Unknown,
-    Panic,
-    /// It waits for [`World::let_go`]; the world has counted it by then.
-    Hang,
-}
-
-/// Cheap to clone.
-#[derive(Clone, Default)]
-pub struct World(Arc<Inside>);
-
-#[derive(Default)]
-struct Inside {
-    calls: Mutex<Vec<(Uuid, &'static str)>>,
-    endings: Mutex<HashMap<(&'static str, usize), Ending>>,
-    called: Notify,
-    go: Notify,
-    /// Calls under way, and the most there were at once.
-    together: Mutex<(usize, usize)>,
-}
-
-impl World {
-    /// The `n`th call (from 0) of this step ends so; calls that nothing is said of end well. Of the step "prepare":
-    /// an attempt after `n` others hangs before its call, or gets no further.
-    pub fn when(&self, step: &'static str, n: usize, ending: Ending) {
-        self.0.endings.lock().unwrap().insert((step, n), ending);
-    }
-
-    pub fn calls(&self, run: Uuid, step: &str) -> usize {
-        self.0
-            .calls
-            .lock()
-            .unwrap()
-            .iter()
-            .filter(|call| call.0 == run && call.1 == step)
-            .count()
-    }
-
-    /// Resolves when another call has come in.
-    pub async fn called(&self) {
-        self.0.called.notified().await;
-    }
-
-    /// The runs that were called for, in order.
-    pub fn order(&self) -> Vec<Uuid> {
-        self.0.calls.lock().unwrap().iter().map(|call| call.0).collect()
-    }
-
-    /// The most calls that were under way at once.
-    pub fn most_together(&self) -> usize {
-        self.0.together.lock().unwrap().1
-    }
-
-    pub fn let_go(&self) {
-        self.0.go.notify_waiters();
-    }
-
-    pub async fn prepare(
-        &self,
-        step: &'static str,
-        run: Uuid,
-        past: usize,
-    ) -> Result<Prepared<'_, String, String>, AttemptError> {
-        let ending = self.0.endings.lock().unwrap().get(&("prepare", past)).cloned();
-        match ending {
-            Some(Ending::Hang) => {
-                let go = self.0.go.notified();
-                self.0.called.notify_one();
-                go.await;
-            }
-            Some(_) => return Err(AttemptError::again("not ready")),
-            None => {}
-        }
-        Ok(Prepared::Call {
-            plan: format!("plan {past}"),
-            call: self.call(step, run).boxed(),
-        })
-    }
-
-    fn call(&self, step: &'static str, run: Uuid) -> BoxFuture<'_, Result<String, AttemptError>> {
-        async move {
-            let n = self.calls(run, step);
-            self.0.calls.lock().unwrap().push((run, step));
-            let go = self.0.go.notified();
-            let _under_way = UnderWay::begin(self);
-            self.0.called.notify_one();
-            let ending = self
-                .0
-                .endings
-                .lock()
-                .unwrap()
-                .get(&(step, n))
-                .cloned()
-                .unwrap_or(Ending::Yes);
-            match ending {
-                Ending::Yes => Ok(format!("yes {n}")),
-                Ending::Again => Err(AttemptError::again("busy")),
-                Ending::Never => Err(AttemptError::never("refused for ever")),
-                Ending::Unknown => Err(AttemptError::unknown("no answer")),
-                Ending::Panic => panic!("the toy broke"),
-                Ending::Hang => {
-                    go.await;
-                    Ok(format!("late {n}"))
-                }
-            }
-        }
-        .boxed()
-    }
-}
-
-/// A call that has begun and not ended; one whose worker dies has ended.
-struct UnderWay(World);
-
-impl UnderWay {
-    fn begin(world: &World) -> Self {
-        let (now, most) = &mut *world.0.together.lock().unwrap();
-        *now += 1;
-        *most = (*now).max(*most);
-        Self(world.clone())
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.0.together.lock().unwrap().0 -= 1;
     }
 }
 

@@ -1,0 +1,112 @@
+//! Runs change hands: claims, the renewal of leases, and what is given back.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::frontier::{Bounds, Walk};
+
+/// A run as its new owner gets it.
+#[derive(Debug, Clone)]
+pub(crate) struct ClaimedRow {
+    pub id: Uuid,
+    pub workflow: String,
+    pub input: Value,
+    pub epoch: i64,
+    pub attempt: i32,
+    pub deaths: i16,
+    pub created_at: DateTime<Utc>,
+    pub claimed_at: DateTime<Utc>,
+    pub start_by: Option<DateTime<Utc>>,
+    pub expires_at: Option<DateTime<Utc>>,
+    pub control: Option<String>,
+    pub control_reason: Option<String>,
+}
+
+/// Takes up to `limit` due runs of a queue under a new lease, as far as the queue's limits allow. A running run is due
+/// when its lease has ended, so this is also how the runs of a dead worker come back; within `bounds` they do not. How it
+/// is done, and what was tried, stands with the function, in the migrations. Nothing is told of a walk that found nothing.
+pub(crate) async fn claim(
+    conn: &mut PgConnection,
+    queue: &str,
+    owner: Uuid,
+    lease: Duration,
+    limit: i64,
+    bounds: Option<Bounds>,
+) -> sqlx::Result<(Vec<ClaimedRow>, Option<Walk>)> {
+    let rows = sqlx::query!(
+        r#"select id as "id!", workflow as "workflow!", input as "input!", epoch as "epoch!", attempt as "attempt!",
+               deaths as "deaths!", created_at as "created_at!", claimed_at as "claimed_at!", start_by, expires_at,
+               control, control_reason, last_turn, walked as "walked!"
+           from engine.claim($1, $2, $3, $4, $5, $6)"#,
+        queue,
+        owner,
+        lease.as_secs_f64(),
+        limit,
+        bounds.map(|bounds| bounds.since),
+        bounds.map(|bounds| bounds.turn),
+    )
+    .fetch_all(conn)
+    .await?;
+    let walk = rows.first().map(|row| Walk {
+        at: row.claimed_at,
+        last_turn: row.last_turn,
+        took: Duration::from_secs_f64(row.walked.max(0.0)),
+    });
+    let claimed = rows.into_iter().map(|row| ClaimedRow {
+        id: row.id,
+        workflow: row.workflow,
+        input: row.input,
+        epoch: row.epoch,
+        attempt: row.attempt,
+        deaths: row.deaths,
+        created_at: row.created_at,
+        claimed_at: row.claimed_at,
+        start_by: row.start_by,
+        expires_at: row.expires_at,
+        control: row.control,
+        control_reason: row.control_reason,
+    });
+    Ok((claimed.collect(), walk))
+}
+
+/// Moves the ends of leases; returns the runs whose lease was still held.
+pub(crate) async fn renew(
+    conn: &mut PgConnection,
+    ids: &[Uuid],
+    epochs: &[i64],
+    lease: Duration,
+) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        "update engine.run r
+         set due_at = clock_timestamp() + $3::float8 * interval '1 second'
+         from (select * from unnest($1::uuid[], $2::bigint[]) as held (id, epoch)
+               join engine.run using (id, epoch) order by id for no key update of run) held
+         where r.id = held.id and r.epoch = held.epoch and r.owner is not null
+         returning r.id",
+        ids,
+        epochs,
+        lease.as_secs_f64(),
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Gives back runs that were claimed but not begun.
+pub(crate) async fn release(conn: &mut PgConnection, ids: &[Uuid], epochs: &[i64]) -> sqlx::Result<u64> {
+    let done = sqlx::query!(
+        "update engine.run r
+         set state = 'ready', owner = null, due_at = case when r.control = 'paused' then 'infinity' else now() end,
+             was_due = case when r.control = 'paused' then now() end
+         from unnest($1::uuid[], $2::bigint[]) as held (id, epoch)
+         where r.id = held.id and r.epoch = held.epoch and r.owner is not null",
+        ids,
+        epochs,
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
