@@ -43,7 +43,7 @@ enum Ending {
 }
 
 impl Executor {
-    pub async fn execute(self, claimed: Claimed) {
+    pub async fn execute(&self, claimed: Claimed) {
         let Claimed {
             row,
             owner,
@@ -51,16 +51,17 @@ impl Executor {
             lease,
             permit,
         } = claimed;
-        let (id, workflow) = (row.id, row.workflow.clone());
-        let played = self.play(row, owner, past);
-        if let Some(Err(error)) = lease.lost.clone().run_until_cancelled_owned(played).await {
+        let row = Arc::new(row);
+        // On the heap: what calls this moves it about until it runs.
+        let played = Box::pin(self.play(row.clone(), owner, past));
+        if let Some(Err(error)) = lease.lost.run_until_cancelled(played).await {
             // Whatever was not written was not done: the lease ends, and the run is claimed again.
-            tracing::warn!(run = %id, %workflow, %error, "let go of a run");
+            tracing::warn!(run = %row.id, workflow = %row.workflow, %error, "let go of a run");
         }
         drop((lease, permit));
     }
 
-    async fn play(self, row: ClaimedRow, owner: Uuid, past: Past) -> Result<(), Error> {
+    async fn play(&self, row: Arc<ClaimedRow>, owner: Uuid, past: Past) -> Result<(), Error> {
         let (parked, is_parked) = oneshot::channel();
         let ((replay, inbox), unreadable) = match past {
             Ok(past) => (past, None),
@@ -88,7 +89,7 @@ impl Executor {
     }
 
     /// Plays a run's story through its recorded past and no further; says why it does not fit, if it does not.
-    pub async fn rehearse(&self, row: ClaimedRow, past: Past) -> Option<String> {
+    pub async fn rehearse(&self, row: Arc<ClaimedRow>, past: Past) -> Option<String> {
         let (parked, is_parked) = oneshot::channel();
         let (replay, inbox) = match past {
             Ok(past) => past,
@@ -142,7 +143,7 @@ impl Executor {
 
     /// Plays the story until it ends, or stops at a point where the run has been parked.
     async fn tell(&self, row: &ClaimedRow, run: &mut Run, is_parked: oneshot::Receiver<()>) -> Ending {
-        let story = match self.stories.tell(&row.workflow, row.input.clone(), run) {
+        let story = match self.stories.tell(&row.workflow, &row.input, run) {
             Ok(story) => story,
             Err(untellable) => return Ending::Unfit(untellable.to_string()),
         };

@@ -18,7 +18,7 @@ pub(crate) async fn read_past(conn: &mut PgConnection, runs: &[Uuid]) -> sqlx::R
     let mut pasts: HashMap<Uuid, Past> = HashMap::new();
     for row in sql::journal_of(conn, runs).await? {
         let past = pasts.entry(row.run_id).or_insert_with(|| Ok(Default::default()));
-        match serde_json::from_value(row.events) {
+        match serde_json::from_str(row.events.0.get()) {
             Ok(events) => {
                 if let Ok((replay, _)) = past {
                     replay.add(row.seq, row.at, events);

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use futures::{FutureExt, future::BoxFuture};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::{
     run::Run,
@@ -16,7 +16,8 @@ pub struct Registry<T> {
     tools: Arc<T>,
 }
 
-type Story<T> = for<'a> fn(Value, &'a mut Run, &'a T) -> Result<BoxFuture<'a, Result<(), Failure>>, serde_json::Error>;
+type Story<T> =
+    for<'a> fn(&RawValue, &'a mut Run, &'a T) -> Result<BoxFuture<'a, Result<(), Failure>>, serde_json::Error>;
 
 impl<T: Send + Sync + 'static> Registry<T> {
     pub fn new(tools: T) -> Self {
@@ -47,7 +48,7 @@ pub(crate) trait Stories: Send + Sync {
     fn tell<'a>(
         &'a self,
         workflow: &str,
-        input: Value,
+        input: &RawValue,
         run: &'a mut Run,
     ) -> Result<BoxFuture<'a, Result<(), Failure>>, Untellable>;
 }
@@ -56,7 +57,7 @@ impl<T: Send + Sync + 'static> Stories for Registry<T> {
     fn tell<'a>(
         &'a self,
         workflow: &str,
-        input: Value,
+        input: &RawValue,
         run: &'a mut Run,
     ) -> Result<BoxFuture<'a, Result<(), Failure>>, Untellable> {
         let story = self.stories.get(workflow).ok_or(Untellable::UnknownWorkflow)?;
@@ -65,10 +66,10 @@ impl<T: Send + Sync + 'static> Stories for Registry<T> {
 }
 
 fn tell<'a, W: Workflow>(
-    input: Value,
+    input: &RawValue,
     run: &'a mut Run,
     tools: &'a W::Tools,
 ) -> Result<BoxFuture<'a, Result<(), Failure>>, serde_json::Error> {
-    let workflow: W = serde_json::from_value(input)?;
+    let workflow: W = serde_json::from_str(input.get())?;
     Ok(async move { workflow.run(run, tools).await }.boxed())
 }

@@ -3,7 +3,7 @@
 //! What the story does between two looks at the outside world is gathered and written as one checkpoint. A process
 //! that dies before the checkpoint dies as if it had not done those steps; replay does them again.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -25,14 +25,12 @@ pub use attempt::Prepared;
 
 /// One life of a workflow.
 pub struct Run {
-    id: Uuid,
-    workflow: String,
+    row: Arc<ClaimedRow>,
     claim: Claim,
     /// When the claim's answer came, by this process' monotonic clock: what has passed since is added to the
     /// database's time of the claim.
     claimed: Instant,
     seq: i32,
-    created_at: DateTime<Utc>,
     /// No attempt begins after this.
     expires_at: Option<DateTime<Utc>>,
     cancelled: Option<String>,
@@ -51,7 +49,7 @@ pub struct Run {
 
 /// What the executor gives a run to begin with.
 pub(crate) struct Beginning {
-    pub row: ClaimedRow,
+    pub row: Arc<ClaimedRow>,
     pub owner: Uuid,
     pub replay: Replay,
     pub inbox: Vec<SignalRow>,
@@ -70,8 +68,6 @@ impl Run {
         let start_by = row.start_by.filter(|_| replay.is_fresh());
         let is_cancelled = row.control.as_deref().and_then(Control::named) == Some(Control::Cancelled);
         Self {
-            id: row.id,
-            workflow: row.workflow,
             claim: Claim {
                 epoch: row.epoch,
                 owner,
@@ -79,9 +75,9 @@ impl Run {
             },
             claimed: Instant::now(),
             seq: replay.last_seq,
-            created_at: row.created_at,
             expires_at: [start_by, row.expires_at].into_iter().flatten().min(),
-            cancelled: is_cancelled.then(|| row.control_reason.unwrap_or_default()),
+            cancelled: is_cancelled.then(|| row.control_reason.clone().unwrap_or_default()),
+            row,
             replay,
             inbox,
             client,
@@ -102,7 +98,7 @@ impl Run {
     }
 
     pub fn id(&self) -> Uuid {
-        self.id
+        self.row.id
     }
 
     /// Changes our own database, exactly once: together with the record of this step.
@@ -152,7 +148,7 @@ impl Run {
     /// this claim.
     pub fn left_of_age(&self, age: Duration) -> Duration {
         let age = chrono::Duration::from_std(age).unwrap_or(chrono::Duration::MAX);
-        (self.created_at + age - self.claim.at)
+        (self.row.created_at + age - self.claim.at)
             .to_std()
             .unwrap_or(Duration::ZERO)
     }
@@ -246,7 +242,7 @@ impl Run {
     pub(crate) async fn finish(&mut self) -> Result<(), crate::Error> {
         self.events.push(match &self.cancelled {
             None => Event::Finished {
-                workflow: self.workflow.clone(),
+                workflow: self.row.workflow.clone(),
             },
             Some(why) => Event::Cancelled { why: why.clone() },
         });
@@ -406,7 +402,7 @@ impl Run {
         }
         let mut submission = std::mem::take(&mut self.pending);
         submission.checkpoint = Some(Checkpoint {
-            run: self.id,
+            run: self.row.id,
             claim: self.claim,
             seq: self.seq,
             events,

@@ -3,11 +3,14 @@
 pub(crate) mod schedules;
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
-use sqlx::PgConnection;
+use serde_json::{Value, value::RawValue};
+use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
-use crate::submission::{NewRun, NewSignal};
+use crate::{
+    journal::Event,
+    submission::{NewRun, NewSignal},
+};
 
 mod claiming;
 mod control;
@@ -26,16 +29,16 @@ pub(crate) struct JournalRow {
     pub run_id: Uuid,
     pub seq: i32,
     pub at: DateTime<Utc>,
-    pub events: Value,
+    pub events: Json<Box<RawValue>>,
 }
 
 pub(crate) async fn journal_of(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<JournalRow>> {
     sqlx::query_as!(
         JournalRow,
         // Joined, not `= any ($1)`: so a look-up goes to one partition instead of to all of them.
-        "select j.run_id, j.seq, j.at, j.events
+        r#"select j.run_id, j.seq, j.at, j.events as "events: Json<Box<RawValue>>"
          from unnest($1::uuid[]) as wanted (run_id) join engine.journal j using (run_id)
-         order by j.run_id, j.seq",
+         order by j.run_id, j.seq"#,
         ids,
     )
     .fetch_all(conn)
@@ -155,7 +158,7 @@ pub(crate) async fn insert_runs(conn: &mut PgConnection, runs: &[&NewRun]) -> sq
     let queues: Vec<String> = runs.iter().map(|run| run.queue.0.to_owned()).collect();
     let states: Vec<String> = runs.iter().map(|run| run.first_state().to_owned()).collect();
     let delays: Vec<f64> = runs.iter().map(|run| run.first_due()).collect();
-    let inputs: Vec<Value> = runs.iter().map(|run| run.input.clone()).collect();
+    let inputs: Vec<Json<&RawValue>> = runs.iter().map(|run| Json(&*run.input)).collect();
     let tenants: Vec<Option<Uuid>> = runs.iter().map(|run| run.tenant).collect();
     let keys: Vec<Option<String>> = runs
         .iter()
@@ -183,7 +186,7 @@ pub(crate) async fn insert_runs(conn: &mut PgConnection, runs: &[&NewRun]) -> sq
         &queues,
         &states,
         &delays,
-        &inputs,
+        &inputs as &[Json<&RawValue>],
         &tenants as &[Option<Uuid>],
         &keys as &[Option<String>],
         &key_limits as &[Option<i32>],
@@ -223,16 +226,16 @@ pub(crate) async fn insert_signals(conn: &mut PgConnection, signals: &[&NewSigna
 
 /// Rows of the journal, as parallel columns.
 #[derive(Debug, Default)]
-pub(crate) struct JournalRows {
+pub(crate) struct JournalRows<'a> {
     pub runs: Vec<Uuid>,
     pub seqs: Vec<i32>,
     pub epochs: Vec<i64>,
     pub owners: Vec<Uuid>,
     pub claimed_at: Vec<DateTime<Utc>>,
-    pub events: Vec<Value>,
+    pub events: Vec<Json<&'a [Event]>>,
 }
 
-pub(crate) async fn insert_journal(conn: &mut PgConnection, rows: &JournalRows) -> sqlx::Result<()> {
+pub(crate) async fn insert_journal(conn: &mut PgConnection, rows: &JournalRows<'_>) -> sqlx::Result<()> {
     sqlx::query!(
         "insert into engine.journal (run_id, seq, epoch, owner, claimed_at, events, at)
          select *, now() from unnest($1::uuid[], $2::int[], $3::bigint[], $4::uuid[], $5::timestamptz[], $6::jsonb[])",
@@ -241,7 +244,7 @@ pub(crate) async fn insert_journal(conn: &mut PgConnection, rows: &JournalRows) 
         &rows.epochs,
         &rows.owners,
         &rows.claimed_at,
-        &rows.events,
+        &rows.events as &[Json<&[Event]>],
     )
     .execute(conn)
     .await?;
@@ -332,6 +335,21 @@ pub(crate) async fn forget_deaths(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx
     Ok(())
 }
 
+/// Does what [`lock`] and [`finish`] do, for runs of which nothing else is to be said: ends those that their claims still
+/// hold, and returns them. `ids` are in order, as in [`lock`].
+pub(crate) async fn finish_held(conn: &mut PgConnection, ids: &[Uuid], epochs: &[i64]) -> sqlx::Result<Vec<LockedRun>> {
+    sqlx::query_as!(
+        LockedRun,
+        r#"delete from engine.run r using unnest($1::uuid[], $2::bigint[]) as held (id, epoch)
+           where r.id = held.id and r.epoch = held.epoch and r.owner is not null
+           returning r.id, r.epoch, r.state, r.waits_for, r.queue, r.key, r.control, r.deaths"#,
+        ids,
+        epochs,
+    )
+    .fetch_all(conn)
+    .await
+}
+
 pub(crate) async fn finish(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
     sqlx::query!("delete from engine.run where id = any ($1)", ids)
         .execute(conn)
@@ -354,7 +372,7 @@ pub(crate) async fn notify(conn: &mut PgConnection, queues: &[String]) -> sqlx::
 pub(crate) async fn open_runs(conn: &mut PgConnection, after: Uuid, limit: i64) -> sqlx::Result<Vec<ClaimedRow>> {
     sqlx::query_as!(
         ClaimedRow,
-        r#"select id, workflow, input, epoch, attempt, deaths, created_at, now() as "claimed_at!", start_by, expires_at,
+        r#"select id, workflow, input as "input: Json<Box<RawValue>>", epoch, attempt, deaths, created_at, now() as "claimed_at!", start_by, expires_at,
                control, control_reason
            from engine.run where id > $1 and state <> 'failed' order by id limit $2"#,
         after,

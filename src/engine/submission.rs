@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -78,7 +81,7 @@ pub struct NewRun {
     pub(crate) id: Uuid,
     pub(crate) workflow: &'static str,
     pub(crate) queue: Queue,
-    pub(crate) input: Value,
+    pub(crate) input: Box<RawValue>,
     pub(crate) after: Duration,
     /// Ahead of (positive) or behind the present, in seconds: its turn in the queue.
     pub(crate) turn: f64,
@@ -118,7 +121,7 @@ impl NewRun {
             id: fresh_id(),
             workflow: W::NAME,
             queue: W::QUEUE,
-            input: serde_json::to_value(workflow)?,
+            input: to_raw_value(workflow)?,
             after: Duration::ZERO,
             turn: 0.0,
             tenant: None,

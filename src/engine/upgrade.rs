@@ -54,11 +54,15 @@ pub async fn check_upgrade<T: Send + Sync + 'static>(
         after = last.id;
         let begun: Vec<Uuid> = rows.iter().filter(|row| row.epoch > 0).map(|row| row.id).collect();
         let mut pasts = read_past(conn, &begun).await?;
-        for row in rows {
-            let (run, workflow) = (row.id, row.workflow.clone());
-            let past = pasts.remove(&run).unwrap_or_else(|| Ok(Default::default()));
-            if let Some(why) = executor.rehearse(row, past).await {
-                found(WouldPark { run, workflow, why });
+        for row in rows.into_iter().map(Arc::new) {
+            let past = pasts.remove(&row.id).unwrap_or_else(|| Ok(Default::default()));
+            if let Some(why) = executor.rehearse(row.clone(), past).await {
+                let workflow = row.workflow.clone();
+                found(WouldPark {
+                    run: row.id,
+                    workflow,
+                    why,
+                });
             }
             played += 1;
         }

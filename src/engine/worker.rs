@@ -118,5 +118,5 @@ impl Worker {
 }
 
 async fn play(claimed: Claimed, executor: Data<Executor>) {
-    (*executor).clone().execute(claimed).await;
+    executor.execute(claimed).await;
 }

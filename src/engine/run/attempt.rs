@@ -340,7 +340,7 @@ impl Run {
                 .await?;
             // Only looked at here; the story's own wait receives it.
             self.inbox.push(crate::statements::SignalRow {
-                run_id: self.id,
+                run_id: self.row.id,
                 name: signal.to_owned(),
                 n,
                 payload,

@@ -164,7 +164,7 @@ impl Process {
             slots: Slots::new(self.settings.concurrency),
             deaths: self.settings.deaths,
         };
-        let played = tokio::task::unconstrained(executor.execute(claimed)).boxed();
+        let played = tokio::task::unconstrained(async move { executor.execute(claimed).await }).boxed();
         self.held.push(Held { run, epoch, played });
     }
 

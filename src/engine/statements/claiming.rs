@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
-use sqlx::PgConnection;
+use serde_json::value::RawValue;
+use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
 use crate::frontier::{Bounds, Walk};
@@ -14,7 +14,7 @@ use crate::frontier::{Bounds, Walk};
 pub(crate) struct ClaimedRow {
     pub id: Uuid,
     pub workflow: String,
-    pub input: Value,
+    pub input: Json<Box<RawValue>>,
     pub epoch: i64,
     pub attempt: i32,
     pub deaths: i16,
@@ -38,7 +38,7 @@ pub(crate) async fn claim(
     bounds: Option<Bounds>,
 ) -> sqlx::Result<(Vec<ClaimedRow>, Option<Walk>)> {
     let rows = sqlx::query!(
-        r#"select id as "id!", workflow as "workflow!", input as "input!", epoch as "epoch!", attempt as "attempt!",
+        r#"select id as "id!", workflow as "workflow!", input as "input!: Json<Box<RawValue>>", epoch as "epoch!", attempt as "attempt!",
                deaths as "deaths!", created_at as "created_at!", claimed_at as "claimed_at!", start_by, expires_at,
                control, control_reason, last_turn, walked as "walked!"
            from engine.claim($1, $2, $3, $4, $5, $6)"#,
