@@ -23,6 +23,7 @@ mod limits;
 mod message_golden;
 mod metrics;
 mod operate;
+mod plans;
 mod providers;
 mod receipts;
 mod receipts_rules;

@@ -13,7 +13,7 @@ use crate::{
     effect::{self, AnyEffect, EffectError},
     journal::Event,
     statements::{self as sql, JournalRows, LockedRun, Parked},
-    submission::{Checkpoint, Control, Item, NewRun, NewSignal, Submission, Submitted, Then},
+    submission::{Checkpoint, Control, Item, NewRun, NewSignal, Submitted, Then},
     workflow::Queue,
 };
 
@@ -57,8 +57,6 @@ pub(crate) async fn write(pool: &PgPool, items: &[Item], trial: Trial) -> Result
 struct Batch<'a> {
     items: &'a [Item],
     trial: Trial,
-    /// Nothing but ends of runs, which lie behind as soon as the runs are locked.
-    only_ends: bool,
     /// Which items are still to be written.
     live: Vec<bool>,
     answers: Vec<Answer>,
@@ -71,14 +69,18 @@ struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     async fn lock(conn: &mut PgConnection, items: &'a [Item], trial: Trial) -> sqlx::Result<Self> {
-        let only_ends = trial == Trial::First && items.iter().all(only_ends_its_run);
-        let locked = if only_ends {
-            finish_held(conn, items).await?
+        let checkpoints = items.iter().filter_map(|item| item.submission.checkpoint.as_ref());
+        let signals = items.iter().flat_map(|item| &item.submission.signals);
+        let ids: Vec<Uuid> = checkpoints
+            .map(|checkpoint| checkpoint.run)
+            .chain(signals.map(|s| s.run))
+            .collect();
+        let locked = if ids.is_empty() {
+            Vec::new()
         } else {
-            lock_all(conn, items).await?
+            sql::lock(conn, &ids).await?
         };
         Ok(Self {
-            only_ends,
             items,
             trial,
             live: vec![true; items.len()],
@@ -297,7 +299,7 @@ impl<'a> Batch<'a> {
         if !further.is_empty() {
             sql::forget_deaths(conn, &further).await?;
         }
-        if !finished.is_empty() && !self.only_ends {
+        if !finished.is_empty() {
             sql::finish(conn, &finished).await?;
         }
         Ok(())
@@ -321,40 +323,6 @@ impl<'a> Batch<'a> {
         self.live_items()
             .filter_map(|(i, item)| Some((i, item.submission.checkpoint.as_ref()?)))
     }
-}
-
-async fn lock_all(conn: &mut PgConnection, items: &[Item]) -> sqlx::Result<Vec<LockedRun>> {
-    let checkpoints = items.iter().filter_map(|item| item.submission.checkpoint.as_ref());
-    let signals = items.iter().flat_map(|item| &item.submission.signals);
-    let ids: Vec<Uuid> = checkpoints
-        .map(|checkpoint| checkpoint.run)
-        .chain(signals.map(|signal| signal.run))
-        .collect();
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    sql::lock(conn, &ids).await
-}
-
-async fn finish_held(conn: &mut PgConnection, items: &[Item]) -> sqlx::Result<Vec<LockedRun>> {
-    let checkpoints = items.iter().filter_map(|item| item.submission.checkpoint.as_ref());
-    let mut held: Vec<(Uuid, i64)> = checkpoints
-        .map(|checkpoint| (checkpoint.run, checkpoint.claim.epoch))
-        .collect();
-    held.sort_unstable();
-    let (ids, epochs): (Vec<Uuid>, Vec<i64>) = held.into_iter().unzip();
-    sql::finish_held(conn, &ids, &epochs).await
-}
-
-fn only_ends_its_run(item: &Item) -> bool {
-    #[cfg(feature = "simulation")]
-    if crate::simulation::sabotage().fence {
-        return false;
-    }
-    let Submission {
-        signals, checkpoint, ..
-    } = &item.submission;
-    signals.is_empty() && matches!(checkpoint, Some(Checkpoint { then: Then::Finish, .. }))
 }
 
 /// Whether the claim that wrote the checkpoint still holds the run.

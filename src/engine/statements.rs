@@ -1,4 +1,7 @@
 //! Every SQL statement of the engine, named by what it does. Times are the database's; durations go in as seconds.
+//!
+//! Where rows are joined to an array of their ids, `= any` says so once more: a plan that was made while the table was small
+//! then still goes by the index when it is large, instead of walking all of it.
 
 pub(crate) mod schedules;
 
@@ -38,6 +41,7 @@ pub(crate) async fn journal_of(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx::R
         // Joined, not `= any ($1)`: so a look-up goes to one partition instead of to all of them.
         r#"select j.run_id, j.seq, j.at, j.events as "events: Json<Box<RawValue>>"
          from unnest($1::uuid[]) as wanted (run_id) join engine.journal j using (run_id)
+         where j.run_id = any ($1)
          order by j.run_id, j.seq"#,
         ids,
     )
@@ -57,6 +61,7 @@ pub(crate) async fn signals_of(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx::R
         SignalRow,
         "select s.run_id, s.name, s.n, s.payload
          from unnest($1::uuid[]) as wanted (run_id) join engine.signal s using (run_id)
+         where s.run_id = any ($1)
          order by s.run_id, s.n",
         ids,
     )
@@ -98,7 +103,8 @@ pub(crate) async fn already_written(
     let rows = sqlx::query!(
         "select j.run_id, j.epoch
          from unnest($1::uuid[], $2::int[], $3::bigint[]) as mine (run_id, seq, epoch)
-         join engine.journal j using (run_id, seq, epoch)",
+         join engine.journal j using (run_id, seq, epoch)
+         where j.run_id = any ($1)",
         runs,
         seqs,
         epochs,
@@ -112,7 +118,7 @@ pub(crate) async fn already_written(
 pub(crate) async fn have_journals(conn: &mut PgConnection, runs: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!(
         r#"select run_id as "run_id!" from unnest($1::uuid[]) as new (run_id)
-           where exists (select from engine.journal j where j.run_id = new.run_id)"#,
+           where exists (select from engine.journal j where j.run_id = new.run_id and j.run_id = any ($1))"#,
         runs,
     )
     .fetch_all(conn)
@@ -263,6 +269,7 @@ pub(crate) async fn waiting_signals(
         r#"select distinct on (s.run_id) s.run_id, s.name, s.n, s.payload
            from unnest($1::uuid[], $2::text[], $3::bigint[]) as w (run_id, name, after)
            join engine.signal s on s.run_id = w.run_id and s.name = w.name and s.n > w.after
+           where s.run_id = any ($1)
            order by s.run_id, s.n"#,
         runs,
         names,
@@ -297,7 +304,7 @@ pub(crate) async fn park(conn: &mut PgConnection, parked: &Parked) -> sqlx::Resu
                             then clock_timestamp() + p.delay * interval '1 second' end
          from unnest($1::uuid[], $2::text[], $3::text[], $4::float8[], $5::text[], $6::int[], $7::text[], $8::bool[])
               as p (id, state, queue, delay, signal, attempt, error, died)
-         where r.id = p.id",
+         where r.id = p.id and r.id = any ($1)",
         &parked.ids,
         &parked.states,
         &parked.queues,
@@ -333,21 +340,6 @@ pub(crate) async fn forget_deaths(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx
         .execute(conn)
         .await?;
     Ok(())
-}
-
-/// Does what [`lock`] and [`finish`] do, for runs of which nothing else is to be said: ends those that their claims still
-/// hold, and returns them. `ids` are in order, as in [`lock`].
-pub(crate) async fn finish_held(conn: &mut PgConnection, ids: &[Uuid], epochs: &[i64]) -> sqlx::Result<Vec<LockedRun>> {
-    sqlx::query_as!(
-        LockedRun,
-        r#"delete from engine.run r using unnest($1::uuid[], $2::bigint[]) as held (id, epoch)
-           where r.id = held.id and r.epoch = held.epoch and r.owner is not null
-           returning r.id, r.epoch, r.state, r.waits_for, r.queue, r.key, r.control, r.deaths"#,
-        ids,
-        epochs,
-    )
-    .fetch_all(conn)
-    .await
 }
 
 pub(crate) async fn finish(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {

@@ -51,7 +51,7 @@ pub struct NewEndpoint {
 pub async fn delivery_statuses(conn: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<(Uuid, DeliveryStatus)>> {
     let rows = sqlx::query!(
         r#"
-        with told as (
+        with told as materialized (
             select service_id, id, client_reference, "to", notification_status, created_at, updated_at, sent_at,
                 notification_type, template_id, template_version
             from notifications
@@ -60,7 +60,7 @@ pub async fn delivery_statuses(conn: &mut PgConnection, ids: &[Uuid]) -> Result<
             select service_id, id, client_reference, '', notification_status, created_at, updated_at, sent_at,
                 notification_type, template_id, template_version
             from notification_history h
-            where id = any($1) and not exists (select from notifications n where n.id = h.id)
+            where id = any($1) and not exists (select from notifications n where n.id = h.id and n.id = any($1))
         )
         select n.service_id as "service_id!", n.id as "id!", n.client_reference, n."to" as "to!",
             n.notification_status as "status!: StatusText", n.created_at at time zone 'utc' as "created_at!",

@@ -84,8 +84,8 @@ pub(crate) async fn renew(
         "update engine.run r
          set due_at = clock_timestamp() + $3::float8 * interval '1 second'
          from (select * from unnest($1::uuid[], $2::bigint[]) as held (id, epoch)
-               join engine.run using (id, epoch) order by id for no key update of run) held
-         where r.id = held.id and r.epoch = held.epoch and r.owner is not null
+               join engine.run using (id, epoch) where id = any ($1) order by id for no key update of run) held
+         where r.id = held.id and r.id = any ($1) and r.epoch = held.epoch and r.owner is not null
          returning r.id",
         ids,
         epochs,
@@ -102,7 +102,7 @@ pub(crate) async fn release(conn: &mut PgConnection, ids: &[Uuid], epochs: &[i64
          set state = 'ready', owner = null, due_at = case when r.control = 'paused' then 'infinity' else now() end,
              was_due = case when r.control = 'paused' then now() end
          from unnest($1::uuid[], $2::bigint[]) as held (id, epoch)
-         where r.id = held.id and r.epoch = held.epoch and r.owner is not null",
+         where r.id = held.id and r.id = any ($1) and r.epoch = held.epoch and r.owner is not null",
         ids,
         epochs,
     )

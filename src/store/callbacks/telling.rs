@@ -148,7 +148,7 @@ pub async fn undeliverable(conn: &mut PgConnection, refused: &[(Uuid, &str)]) ->
         set undeliverable_at = now(), attempts = attempts + 1, last_error = r.why
         from unnest($1::uuid[], $2::text[]) r (id, why)
         join locked using (id)
-        where e.id = r.id
+        where e.id = r.id and e.id = any($1)
         ",
         &ids,
         &reasons as &[&str],

@@ -54,6 +54,7 @@ impl std::fmt::Debug for ToSend {
 pub async fn to_send(conn: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<ToSend>> {
     Ok(sqlx::query_as!(
         ToSend,
+        // Found apart from the joins, by `offset 0`: a plan made while the table was small would otherwise walk all of it.
         r#"
         select n.id, n.service_id as "service_id!", n.notification_type::text as "notification_type!: NotificationType",
             n.key_type as "key_type: KeyType", n.notification_status as "status: StatusText",
@@ -63,10 +64,9 @@ pub async fn to_send(conn: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<ToSend
             t.version as template_version, t.content as template_content, t.subject as template_subject,
             t.has_unsubscribe_link as template_has_unsubscribe_link, s.name as service_name,
             s.active as service_active, s.prefix_sms, s.email_sender_local_part, s.custom_email_sender_name
-        from notifications n
+        from (select * from notifications where id = any($1) offset 0) n
         join services s on s.id = n.service_id
         join templates_history t on t.id = n.template_id and t.version = n.template_version
-        where n.id = any($1)
         "#,
         ids,
     )
@@ -120,7 +120,7 @@ pub async fn mark_sending<S: Borrow<Sent> + Sync>(conn: &mut PgConnection, sent:
         from unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[])
             s (id, sent_by, status, billable_units, reference)
         join locked using (id)
-        where n.id = s.id and n.notification_status = 'created'
+        where n.id = s.id and n.id = any($1) and n.notification_status = 'created'
         returning n.id, case when n.key_type <> 'test'
             then (extract(epoch from n.sent_at - n.created_at) * 1000)::bigint end as waited_ms
         "#,

@@ -195,7 +195,7 @@ async fn write(conn: &mut PgConnection, rows: &[&Current]) -> Result<()> {
             detailed_status = s.detailed_status
         from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::text[])
             s (id, was, status, sent_by, units, detailed_status)
-        where n.id = s.id and n.notification_status = s.was
+        where n.id = s.id and n.id = any($1) and n.notification_status = s.was
         ",
         &column(rows, |row| row.id),
         &column(rows, |row| row.was.as_str()) as &[&str],
@@ -220,7 +220,7 @@ async fn write_history(conn: &mut PgConnection, rows: &[&Current]) -> Result<()>
             detailed_status = s.detailed_status
         from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[])
             s (id, was, status, sent_by, detailed_status)
-        where n.id = s.id and n.notification_status = s.was
+        where n.id = s.id and n.id = any($1) and n.notification_status = s.was
         ",
         &column(rows, |row| row.id),
         &column(rows, |row| row.was.as_str()) as &[&str],
@@ -272,7 +272,7 @@ pub async fn fail(conn: &mut PgConnection, failures: &[(Uuid, Status)]) -> Resul
         set notification_status = f.status, updated_at = now() at time zone 'utc'
         from unnest($1::uuid[], $2::text[]) f (id, status)
         join locked using (id)
-        where n.id = f.id and n.notification_status = locked.was
+        where n.id = f.id and n.id = any($1) and n.notification_status = locked.was
         returning n.id, n.service_id as "service_id!", locked.was as "was!: StatusText",
             n.notification_status as "status: StatusText", case when n.key_type <> 'test'
             then (extract(epoch from (now() at time zone 'utc') - n.sent_at) * 1000)::bigint end as sent_ms_ago

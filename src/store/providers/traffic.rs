@@ -166,12 +166,11 @@ pub async fn deliveries(conn: &mut PgConnection, created_within: f64, slow_after
             select sent_by, count(*) as total, count(*) filter (
                 where case when notification_status = 'delivered' then updated_at - sent_at
                     else (now() at time zone 'utc') - sent_at end >= $2::float8 * interval '1 second') as slow
-            from notifications
-            where id between (lpad(to_hex((extract(epoch from now() - $1::float8 * interval '2 seconds') * 1000)::bigint),
+            from (select * from notifications where id between (lpad(to_hex((extract(epoch from now() - $1::float8 * interval '2 seconds') * 1000)::bigint),
                     12, '0') || repeat('0', 20))::uuid
                 and (lpad(to_hex((extract(epoch from now() + $1::float8 * interval '1 second') * 1000)::bigint),
-                    12, '0') || repeat('f', 20))::uuid
-                and created_at > (now() at time zone 'utc') - $1::float8 * interval '1 second'
+                    12, '0') || repeat('f', 20))::uuid offset 0) n
+            where created_at > (now() at time zone 'utc') - $1::float8 * interval '1 second'
                 and notification_type = 'sms' and key_type <> 'test'
                 and notification_status in ('delivered', 'pending', 'sending')
                 and sent_at is not null and sent_by is not null
