@@ -1,12 +1,13 @@
 -- engine.claim as it was, but for this: what is due is remembered by its place in the table, not by its id. Its row is
--- locked, so the place stays, and the update need not look for each id in the primary key.
+-- locked, so the place stays, and the update need not look for each id in the primary key. And its statements are planned
+-- once, not anew with the limits of each call.
 create or replace function engine.claim(
     the_queue text, the_owner uuid, lease double precision, room bigint, since timestamptz, turn timestamptz)
 returns table (
     id uuid, workflow text, input jsonb, epoch bigint, attempt integer, deaths smallint, created_at timestamptz,
     claimed_at timestamptz, start_by timestamptz, expires_at timestamptz, control text, control_reason text,
     last_turn timestamptz, walked double precision)
-language plpgsql as $$
+language plpgsql set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
     is_paused boolean;

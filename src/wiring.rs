@@ -68,9 +68,6 @@ fn options(url: &str, setting: &str) -> anyhow::Result<PgConnectOptions> {
         // Every statement of ours goes by an index. A plan that was made while a table was empty must not scan it
         // when it is full: prepared statements keep their plans until the next ANALYZE.
         ("enable_seqscan", "off"),
-        // And one plan is enough: what is looked for does not change how. Otherwise Postgres plans anew, at each call,
-        // whatever seems cheaper when its parameters are known.
-        ("plan_cache_mode", "force_generic_plan"),
         // A table of two rows has no index worth its name. The price that the line above puts on scanning it makes
         // Postgres compile the statement, which takes a tenth of a second of CPU each time.
         ("jit", "off"),

@@ -108,7 +108,6 @@ async fn pool(url: &str) -> anyhow::Result<PgPool> {
         ("lock_timeout", "10s"),
         ("idle_in_transaction_session_timeout", "60s"),
         ("enable_seqscan", "off"),
-        ("plan_cache_mode", "force_generic_plan"),
         ("jit", "off"),
     ]);
     let pool = PgPoolOptions::new().max_connections(16).test_before_acquire(false);
