@@ -38,7 +38,7 @@ pub(crate) struct JournalRow {
 pub(crate) async fn journal_of(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<JournalRow>> {
     sqlx::query_as!(
         JournalRow,
-        // Joined, not `= any ($1)`: so a look-up goes to one partition instead of to all of them.
+        // Joined, not `= any ($1)` alone: so a look-up goes to one partition instead of to all of them.
         r#"select j.run_id, j.seq, j.at, j.events as "events: Json<Box<RawValue>>"
          from unnest($1::uuid[]) as wanted (run_id) join engine.journal j using (run_id)
          where j.run_id = any ($1)

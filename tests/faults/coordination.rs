@@ -26,8 +26,13 @@ async fn backlog(herald: &Herald, id: &str, texts: i32) {
         select (lpad(to_hex((extract(epoch from now()) * 1000)::bigint), 12, '0') || '7' || substr(md5(i::text), 1, 3)
                 || '8' || substr(md5(i || 'tail'), 1, 15))::uuid as id, now() + interval '5 s' as due_at
         from generate_series(1, $1) i";
-    let rows = "insert into notifications
-        select (jsonb_populate_record(n, jsonb_build_object('id', b.id))).* from witness.backlog b, notifications n where n.id = $1";
+    let rows = r#"insert into notifications (id, "to", normalised_to, service_id, template_id, template_version, api_key_id, key_type,
+            notification_type, notification_status, created_at, billable_units, _personalisation, international, phone_prefix,
+            rate_multiplier, reply_to_text)
+        select b.id, "to", normalised_to, service_id, template_id, template_version, api_key_id, key_type, notification_type,
+            notification_status, created_at, billable_units, _personalisation, international, phone_prefix, rate_multiplier,
+            reply_to_text
+        from witness.backlog b, notifications n where n.id = $1"#;
     let runs = "insert into engine.run (id, workflow, queue, state, due_at, attempt, input)
         select id, 'deliver_sms', 'retry', 'sleeping', due_at, 1, jsonb_build_object('id', id) from witness.backlog";
     sqlx::query(sqlx::AssertSqlSafe(ids.replace("$1", &texts.to_string())))
