@@ -154,7 +154,7 @@ pub struct Delivery {
 /// or more. A provider without traffic has none.
 ///
 /// There is no index of times over all services, and there need not be: ids grow with the time at which they were
-/// made. That time is the API's, so the ids are looked at with as much again to both sides, and the database's own time
+/// made (found by them first, which `offset 0` sees to). That time is the API's, so the ids are looked at with as much again to both sides, and the database's own time
 /// decides.
 pub async fn deliveries(conn: &mut PgConnection, created_within: f64, slow_after: f64) -> Result<Vec<Delivery>> {
     Ok(sqlx::query_as!(
