@@ -1,7 +1,4 @@
-//! `herald-bench program` (what `make bench` runs) measures the built program from outside, all of it or the lines that
-//! are named (`"POST sms"`, `"GET by id"`, …, `delivered`, `receipts`, `flood`,
-//! `switch`); `herald-bench peers` runs
-//! Herald's engine and other engines on the same Postgres. `herald-bench peer …` is one engine's process of the latter.
+//! Measures the built program from outside, and Herald's engine beside others; `--help` says how.
 
 mod contest;
 mod database;
@@ -11,25 +8,45 @@ mod outside;
 mod peers;
 mod program;
 
-use anyhow::bail;
+use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 
 /// The program's allocator, for every engine that is linked in here.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
+/// Measures Herald. Results are printed to standard output, progress to standard error.
+#[derive(Parser)]
+#[command(name = "herald-bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Measures the built program over HTTP; what it costs is read from Postgres' own counters
+    Program {
+        /// What to measure; all of it where nothing is named
+        lines: Vec<program::Line>,
+    },
+    /// Runs Herald's engine and others on the same Postgres, in turns; a whole run is kept in RESULTS.md
+    Peers(contest::Settings),
+    /// One engine's process of `peers`
+    #[command(hide = true)]
+    Peer {
+        name: String,
+        #[command(subcommand)]
+        verb: peers::Verb,
+    },
+}
+
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.split_first() {
-        None => program::run(&[]).await,
-        Some((verb, rest)) if verb == "program" => program::run(rest).await,
-        Some((verb, rest)) if verb == "peers" => contest::run(&contest::Settings::parse(rest)?).await,
-        Some((verb, rest)) if verb == "peer" => peers::act(rest).await,
-        Some((verb, _)) => bail!(
-            "there is no {verb:?}: say `program` with the names of its lines, or `peers` with {}",
-            contest::USAGE
-        ),
+    match Cli::parse().what {
+        What::Program { lines } => program::run(&lines).await,
+        What::Peers(settings) => contest::run(&settings).await,
+        What::Peer { name, verb } => peers::act(&name, verb).await,
     }
 }
 

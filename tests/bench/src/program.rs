@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use clap::ValueEnum;
 
 use crate::{
     database::Counters,
@@ -16,28 +17,38 @@ const TEXTS: usize = 20_000;
 const ROUNDS: usize = 3;
 const ROUND: Duration = Duration::from_secs(5);
 
-/// Measures the lines that are named, or all if none is.
-pub async fn run(names: &[String]) -> anyhow::Result<()> {
-    conditions();
-    let herald = Herald::start().await?;
-    answer(&herald, names).await?;
-    if is_wanted(names, "delivered") {
-        deliver(&herald).await?;
-    }
-    if is_wanted(names, "receipts") {
-        outside::receipts(&herald).await?;
-    }
-    if is_wanted(names, "flood") {
-        outside::flood(&herald).await?;
-    }
-    if is_wanted(names, "switch") {
-        outside::switch(&herald).await?;
-    }
-    Ok(())
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Line {
+    /// Requests a second that the API answers, while nothing works on what it accepts
+    Requests,
+    /// Texts a second, accepted, sent and delivered by receipt
+    Delivered,
+    /// Receipts a second, accepted and settled
+    Receipts,
+    /// How long texts wait beside a flood of receipts
+    Flood,
+    /// How soon texts go to the other provider when one fails
+    Switch,
 }
 
-fn is_wanted(names: &[String], name: &str) -> bool {
-    names.is_empty() || names.iter().any(|wanted| wanted == name)
+/// Measures the lines that are named, or all if none is.
+pub async fn run(lines: &[Line]) -> anyhow::Result<()> {
+    conditions();
+    let herald = Herald::start().await?;
+    for line in Line::value_variants() {
+        if !lines.is_empty() && !lines.contains(line) {
+            continue;
+        }
+        match line {
+            Line::Requests => answer(&herald).await?,
+            Line::Delivered => deliver(&herald).await?,
+            Line::Receipts => outside::receipts(&herald).await?,
+            Line::Flood => outside::flood(&herald).await?,
+            Line::Switch => outside::switch(&herald).await?,
+        }
+    }
+    Ok(())
 }
 
 fn conditions() {
@@ -50,7 +61,7 @@ fn conditions() {
 }
 
 /// The API alone: nothing works on what it accepts meanwhile.
-async fn answer(herald: &Herald, names: &[String]) -> anyhow::Result<()> {
+async fn answer(herald: &Herald) -> anyhow::Result<()> {
     println!("The API and Postgres only; nothing works on what is accepted");
     println!(
         "{:>14} {:>12} {:>10} {:>10} {:>10} {:>16} {:>15} {:>17}",
@@ -59,7 +70,7 @@ async fn answer(herald: &Herald, names: &[String]) -> anyhow::Result<()> {
     let known = load::once(herald, &Ask::send_text()).await?;
     let id = known["id"].as_str().context("the id of a text")?;
     let asks = [Ask::send_text(), Ask::send_email(), Ask::read(id), Ask::list()];
-    for ask in asks.into_iter().filter(|ask| is_wanted(names, ask.name)) {
+    for ask in asks {
         for connections in [1, 16, 64, 256] {
             let mut rounds = Vec::new();
             for _ in 0..ROUNDS {

@@ -42,7 +42,7 @@ pub struct Figures {
 const STORIES: usize = 2000;
 const AT_ONCE: usize = 64;
 /// Longer than this no trial goes on.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 pub async fn measure(
     databases: &Databases,
@@ -52,7 +52,11 @@ pub async fn measure(
 ) -> anyhow::Result<Figures> {
     let url = databases.copy(peer, trial.base).await?;
     let (enqueued, processes, concurrency) = match trial.load {
-        Load::BurnDown { processes, concurrency } => (settings.runs.min(peer.runs_at_most), processes, concurrency),
+        Load::BurnDown { processes, concurrency } => (
+            usize::try_from(settings.runs)?.min(peer.runs_at_most),
+            processes,
+            concurrency,
+        ),
         Load::Stories => (STORIES.min(peer.runs_at_most), 1, AT_ONCE),
         Load::Offered { .. } => (0, 1, AT_ONCE),
     };

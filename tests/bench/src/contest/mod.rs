@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 use anyhow::Context;
 
-pub use self::settings::{Settings, USAGE};
+pub use self::settings::Settings;
 use self::{
     databases::{Base, Databases},
     measure::{Figures, Load},
@@ -67,7 +67,7 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
 /// Each trial once, though several loads want it; those with the same load follow each other.
 fn trials(settings: &Settings) -> Vec<Trial> {
     let mut trials = Vec::new();
-    for letter in settings.loads.chars() {
+    for letter in settings.loads.iter().copied() {
         for (load, base) in loads(letter) {
             for peer in settings.peers.iter().filter(|peer| peer.loads.contains(letter)) {
                 let trial = Trial {

@@ -109,7 +109,7 @@ pub async fn finish(peer: &Contestant, arguments: &[&str]) -> anyhow::Result<()>
 }
 
 /// Offers jobs; how many, and for how many seconds.
-pub async fn offer(peer: &Contestant, url: &str, rate: usize, seconds: usize) -> anyhow::Result<(u64, f64)> {
+pub async fn offer(peer: &Contestant, url: &str, rate: usize, seconds: u64) -> anyhow::Result<(u64, f64)> {
     let said = output(peer, &["offer", url, &rate.to_string(), &seconds.to_string()]).await?;
     let line = said
         .lines()

@@ -63,13 +63,13 @@ impl Report {
     }
 
     /// Makes the tables of the rounds so far.
-    pub fn keep(&mut self, settings: &Settings, results: &Results, rounds: usize) -> anyhow::Result<()> {
+    pub fn keep(&mut self, settings: &Settings, results: &Results, rounds: u64) -> anyhow::Result<()> {
         self.tables = format!(
             "- {rounds} of {} rounds; load average after the last: {}\n",
             settings.rounds,
             machine().1
         );
-        for letter in settings.loads.chars() {
+        for letter in settings.loads.iter().copied() {
             writeln!(self.tables, "\n## ({letter}) {}", title(letter))?;
             for (load, base) in loads(letter) {
                 self.table(settings, results, letter, load, base)?;
@@ -84,7 +84,7 @@ impl Report {
                 writeln!(self.tables, "\nNot in this load: {}.", absent.join(", "))?;
             }
         }
-        if settings.whole {
+        if settings.is_whole() {
             let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("RESULTS.md");
             let text = format!("{}{}", self.conditions, self.tables);
             std::fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
@@ -178,7 +178,7 @@ fn subtitle(load: Load, base: Base) -> String {
     }
 }
 
-pub fn progress(round: usize, trial: &Trial, figures: &Result<Figures, String>) {
+pub fn progress(round: u64, trial: &Trial, figures: &Result<Figures, String>) {
     let Trial { peer, base, load } = trial;
     match figures {
         Ok(figures) => {

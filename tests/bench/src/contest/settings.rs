@@ -1,74 +1,50 @@
 //! What is to be measured, as the command line says.
 
-use anyhow::{Context, bail, ensure};
+use anyhow::Context;
+use clap::{Args, value_parser};
 
 use crate::peers::{self, Contestant};
 
-pub const USAGE: &str = "[--loads a,b,c,d,e] [--peers herald,awa,…] [--rounds 3] [--runs 100000] [--seconds 5]";
+const LOADS: [char; 5] = ['a', 'b', 'c', 'd', 'e'];
+const RUNS: u64 = 100_000;
 
+#[derive(Args)]
 pub struct Settings {
-    /// Letters, in order.
-    pub loads: String,
+    /// Burn-down (a), offered rates (b), stories (c), a full database (d), four processes (e)
+    #[arg(long, value_delimiter = ',', default_values_t = LOADS, value_parser = letter)]
+    pub loads: Vec<char>,
+    /// Engines
+    #[arg(long, value_delimiter = ',', default_values = peers::ALL.iter().map(|peer| peer.name), value_parser = named)]
     pub peers: Vec<&'static Contestant>,
-    pub rounds: usize,
-    /// Of a burn-down.
-    pub runs: usize,
-    /// Of each offered rate.
-    pub seconds: usize,
-    /// Whether everything is measured, as the kept results must.
-    pub whole: bool,
+    /// Everything is measured so often, and medians are shown
+    #[arg(long, default_value_t = 3, value_parser = value_parser!(u64).range(1..))]
+    pub rounds: u64,
+    /// Runs of a burn-down
+    #[arg(long, default_value_t = RUNS, value_parser = value_parser!(u64).range(1..))]
+    pub runs: u64,
+    /// Seconds of each offered rate
+    #[arg(long, default_value_t = 5, value_parser = value_parser!(u64).range(1..))]
+    pub seconds: u64,
 }
 
 impl Settings {
-    pub fn parse(arguments: &[String]) -> anyhow::Result<Self> {
-        let mut settings = Self {
-            loads: "abcde".to_owned(),
-            peers: peers::ALL.iter().collect(),
-            rounds: 3,
-            runs: 100_000,
-            seconds: 5,
-            whole: true,
-        };
-        for pair in arguments.chunks(2) {
-            let [name, value] = pair else {
-                bail!("{} has no value; say {USAGE}", pair.concat())
-            };
-            let number = || {
-                value
-                    .parse()
-                    .ok()
-                    .filter(|number| *number > 0)
-                    .context("it must be a number above 0")
-            };
-            match name.as_str() {
-                "--loads" => {
-                    settings.loads = value.replace(',', "");
-                    ensure!(
-                        settings.loads.chars().all(|c| ('a'..='e').contains(&c)),
-                        "the loads are a, b, c, d and e"
-                    );
-                }
-                "--peers" => settings.peers = chosen(value)?,
-                "--rounds" => settings.rounds = number().context("--rounds")?,
-                "--runs" => settings.runs = number().context("--runs")?,
-                "--seconds" => settings.seconds = number().context("--seconds")?,
-                _ => bail!("{name} is not known; say {USAGE}"),
-            }
-            settings.whole &= matches!(name.as_str(), "--rounds" | "--seconds") && settings.rounds >= 3;
-        }
-        Ok(settings)
-    }
-
     pub fn peer(&self, name: &str) -> Option<&'static Contestant> {
         self.peers.iter().copied().find(|peer| peer.name == name)
     }
+
+    /// Whether everything is measured, as the kept results must.
+    pub fn is_whole(&self) -> bool {
+        self.loads == LOADS && self.peers.len() == peers::ALL.len() && self.rounds >= 3 && self.runs == RUNS
+    }
 }
 
-fn chosen(names: &str) -> anyhow::Result<Vec<&'static Contestant>> {
+fn letter(word: &str) -> anyhow::Result<char> {
+    let letter = word.parse().ok().filter(|letter| LOADS.contains(letter));
+    letter.with_context(|| format!("the loads are {}", LOADS.map(String::from).join(", ")))
+}
+
+fn named(name: &str) -> anyhow::Result<&'static Contestant> {
     let known = || peers::ALL.iter().map(|peer| peer.name).collect::<Vec<_>>().join(", ");
-    let find = |name: &str| peers::ALL.iter().find(|peer| peer.name == name);
-    names
-        .split(',')
-        .map(|name| find(name).with_context(|| format!("{name:?} is none of: {}", known())))
-        .collect()
+    let found = peers::ALL.iter().find(|peer| peer.name == name);
+    found.with_context(|| format!("the engines are: {}", known()))
 }

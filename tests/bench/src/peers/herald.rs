@@ -30,7 +30,7 @@ pub const CALLS: Contestant = Contestant {
 
 /// Each step of a story knows its answer without a call.
 pub const ANSWERS: Contestant = Contestant {
-    name: "herald, no calls",
+    name: "herald without calls",
     program: Program::Rust("herald-engine", linked::<Herald<false>>),
     loads: "c",
     runs_at_most: usize::MAX,

@@ -19,16 +19,15 @@ mod underway;
 use std::{future::Future, path::PathBuf};
 
 use anyhow::{Context, bail};
+use clap::ValueEnum;
 use futures::{FutureExt, future::BoxFuture};
 use tokio::process::Command;
 
-use self::{
-    scripts::Script,
-    serve::{Verb, serve},
-};
+pub use self::serve::Verb;
+use self::{scripts::Script, serve::serve};
 
 /// What is in the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Work {
     Jobs,
     /// Five steps, and a wait for a signal after the second, which is sent [`serve::ANSWERS_AFTER`] that step.
@@ -41,14 +40,6 @@ impl Work {
             Self::Jobs => "jobs",
             Self::Stories => "stories",
         }
-    }
-
-    fn of(word: &str) -> anyhow::Result<Self> {
-        let works = [Self::Jobs, Self::Stories];
-        works
-            .into_iter()
-            .find(|work| work.word() == word)
-            .with_context(|| format!("there is no work {word:?}"))
     }
 }
 
@@ -144,14 +135,13 @@ pub fn target() -> PathBuf {
 }
 
 /// Does what another process of this program asked for.
-pub async fn act(arguments: &[String]) -> anyhow::Result<()> {
-    let (name, verb) = arguments.split_first().context("which peer?")?;
+pub async fn act(name: &str, verb: Verb) -> anyhow::Result<()> {
     let contestant = ALL
         .iter()
         .find(|peer| peer.name == name)
         .with_context(|| format!("there is no peer {name:?}"))?;
     match &contestant.program {
-        Program::Rust(_, act) => act(Verb::parse(verb)?).await,
+        Program::Rust(_, act) => act(verb).await,
         Program::Script(_) => bail!("{name} is a script"),
     }
 }

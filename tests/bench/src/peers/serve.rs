@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
+use clap::Subcommand;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     task::JoinSet,
@@ -19,6 +20,7 @@ use super::{
 /// How long after the second step of a story its signal is sent.
 pub const ANSWERS_AFTER: Duration = Duration::from_millis(50);
 
+#[derive(Subcommand)]
 pub enum Verb {
     Prepare {
         url: String,
@@ -38,31 +40,6 @@ pub enum Verb {
         work: Work,
         concurrency: usize,
     },
-}
-
-impl Verb {
-    pub fn parse(words: &[String]) -> anyhow::Result<Self> {
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        Ok(match *words.as_slice() {
-            ["prepare", url] => Self::Prepare { url: url.to_owned() },
-            ["fill", url, work, runs] => Self::Fill {
-                url: url.to_owned(),
-                work: Work::of(work)?,
-                runs: runs.parse()?,
-            },
-            ["offer", url, rate, seconds] => Self::Offer {
-                url: url.to_owned(),
-                rate: rate.parse()?,
-                seconds: seconds.parse()?,
-            },
-            ["work", url, work, concurrency] => Self::Work {
-                url: url.to_owned(),
-                work: Work::of(work)?,
-                concurrency: concurrency.parse()?,
-            },
-            _ => bail!("not understood: {words:?}"),
-        })
-    }
 }
 
 pub async fn serve<P: Peer>(verb: Verb) -> anyhow::Result<()> {
