@@ -63,7 +63,8 @@ fn options(url: &str, setting: &str) -> anyhow::Result<PgConnectOptions> {
     Ok(options.application_name("herald").options([
         // Waiting for the outside never happens on a connection, so a statement that takes this long is lost.
         ("statement_timeout", "30s"),
-        ("lock_timeout", "10s"),
+        // Well below a lease: whoever waits for a lock holds rows that somebody else needs.
+        ("lock_timeout", "2s"),
         ("idle_in_transaction_session_timeout", "60s"),
         // Every statement of ours goes by an index. A plan that was made while a table was empty must not scan it
         // when it is full: prepared statements keep their plans until the next ANALYZE.

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use herald_engine::{Effect, EffectError, EffectResult, Transient};
+use herald_engine::{Effect, EffectError, EffectResult, Locked, Transient};
 use herald_message::status::Status;
 use herald_store::{
     callbacks::{self as events, Lane},
@@ -186,7 +186,9 @@ fn millis(millis: i64) -> Duration {
 
 /// Tells the engine which errors of the database pass.
 fn told(error: herald_store::Error) -> EffectError {
-    if error.is_transient() {
+    if error.is_locked() {
+        Box::new(Locked)
+    } else if error.is_transient() {
         Box::new(Transient(error.to_string()))
     } else {
         Box::new(error)

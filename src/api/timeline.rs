@@ -87,7 +87,7 @@ struct Happened {
     /// For people.
     description: String,
     /// For programs: `accepted`, `picked_up`, `attempt`, `taken`, `refused`, `unknown`, `rejected`, `resent`, `confirmed`,
-    /// `withdrawn`, `abandoned`, `expired`, `receipt`, `timed_out`, `gave_up`, `cancelled`, `retried` or `settled`.
+    /// `presumed`, `withdrawn`, `abandoned`, `expired`, `receipt`, `timed_out`, `gave_up`, `cancelled`, `retried` or `settled`.
     event: String,
     provider: Option<String>,
     /// How long the provider's answer took, in milliseconds.
@@ -180,6 +180,10 @@ fn event(entry: &Entry) -> Option<Happened> {
         ("confirmed", _) => (
             "confirmed",
             "A receipt shows that the provider took it after all.".to_owned(),
+        ),
+        ("presumed", _) => (
+            "presumed",
+            "No receipt came for the attempt whose outcome is not known, and it is not sent again.".to_owned(),
         ),
         ("withdrawn", _) => ("withdrawn", "That attempt was not made.".to_owned()),
         ("abandoned", _) => ("abandoned", "Whether the provider took it was never learnt.".to_owned()),

@@ -165,15 +165,14 @@ async fn give_back(pool: PgPool, mut claimed: mpsc::Receiver<Claimed>, ended: to
         unbegun.push(run);
     }
     let _ = ended.await;
-    release(&pool, &unbegun).await;
+    release(&pool, unbegun.iter().map(|run| &run.row)).await;
 }
 
-pub(crate) async fn release(pool: &PgPool, runs: &[Claimed]) {
-    if runs.is_empty() {
+pub(crate) async fn release<'a>(pool: &PgPool, runs: impl Iterator<Item = &'a ClaimedRow>) {
+    let (ids, epochs): (Vec<Uuid>, Vec<i64>) = runs.map(|run| (run.id, run.epoch)).unzip();
+    if ids.is_empty() {
         return;
     }
-    let ids: Vec<Uuid> = runs.iter().map(|run| run.row.id).collect();
-    let epochs: Vec<i64> = runs.iter().map(|run| run.row.epoch).collect();
     let released = async { sql::release(&mut *pool.acquire().await?, &ids, &epochs).await };
     if let Err(error) = released.await {
         tracing::warn!(%error, runs = ids.len(), "could not give runs back; their leases will end by themselves");
@@ -243,7 +242,8 @@ impl Claimer {
         }
     }
 
-    /// Claims, and reads the journals of the runs that have one. The leases count from `since`.
+    /// Claims, and reads the journals of the runs that have one. The leases count from `since`. Runs whose journal cannot be
+    /// read at the moment are given back: that is no death of theirs.
     pub(crate) async fn claim(
         &self,
         limit: usize,
@@ -266,13 +266,28 @@ impl Claimer {
             .filter(|run| run.row.epoch > 1)
             .map(|run| run.row.id)
             .collect();
-        if !begun.is_empty() {
-            let mut pasts = read_past(conn, &begun).await?;
-            for run in &mut runs {
-                run.past = pasts.remove(&run.row.id).unwrap_or_else(|| Ok(Default::default()));
+        if begun.is_empty() {
+            return Ok((runs, walk));
+        }
+        let reading = tokio::time::timeout(self.leases.length() / 2, read_past(conn, &begun)).await;
+        match reading.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+            Ok(mut pasts) => {
+                for run in &mut runs {
+                    run.past = pasts.remove(&run.row.id).unwrap_or_else(|| Ok(Default::default()));
+                }
+                Ok((runs, walk))
+            }
+            Err(error) => {
+                let (fresh, unread): (Vec<Claimable>, Vec<Claimable>) =
+                    runs.into_iter().partition(|run| run.row.epoch == 1);
+                release(&self.pool, unread.iter().map(|run| &run.row)).await;
+                if fresh.is_empty() {
+                    return Err(error);
+                }
+                tracing::warn!(%error, runs = unread.len(), "could not read journals");
+                Ok((fresh, walk))
             }
         }
-        Ok((runs, walk))
     }
 
     /// False when nobody takes them any more.
@@ -300,7 +315,7 @@ impl Claimer {
                 refused.push(claimed);
             }
         }
-        release(&self.pool, &refused).await;
+        release(&self.pool, refused.iter().map(|run| &run.row)).await;
         refused.is_empty()
     }
 }

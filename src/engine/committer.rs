@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use crate::{
     Error,
     batch::{self, Trial, Written},
-    error::{Transient, is_transient},
+    error::{Transient, is_locked, is_transient},
     submission::{Item, Submission, Submitted},
     turns::Turns,
     wake::Ringer,
@@ -59,19 +59,22 @@ impl Client {
     pub fn new(pool: PgPool, limits: BatchLimits) -> Self {
         let (items, queue) = mpsc::channel(limits.waiting);
         let queue = Arc::new(Mutex::new(queue));
-        let ringer = Ringer::new(pool.clone());
+        let turns = Turns::default();
+        turns.learn(pool.clone());
+        let (locked, waiting) = mpsc::unbounded_channel();
+        let lane = Lane {
+            ringer: Ringer::new(pool.clone()),
+            pool,
+            locked,
+        };
+        tokio::spawn(commit_locked(lane.clone(), waiting));
         for _ in 0..limits.lanes.max(1) {
-            tokio::spawn(commit_batches(
-                pool.clone(),
-                queue.clone(),
-                limits.clone(),
-                ringer.clone(),
-            ));
+            tokio::spawn(lane.clone().commit_batches(queue.clone(), limits.clone()));
         }
         Self {
             items,
             patience: limits.patience,
-            turns: Turns::default(),
+            turns,
         }
     }
 
@@ -119,46 +122,96 @@ impl Client {
     }
 }
 
-async fn commit_batches(pool: PgPool, queue: Arc<Mutex<mpsc::Receiver<Item>>>, limits: BatchLimits, ringer: Ringer) {
-    let limit = limits.batch.max(1);
-    let mut items = Vec::with_capacity(limit);
-    loop {
-        let mut queue = queue.lock().await;
-        if queue.recv_many(&mut items, limit).await == 0 {
-            return;
+/// What writes one batch after the other.
+#[derive(Clone)]
+struct Lane {
+    pool: PgPool,
+    ringer: Ringer,
+    /// Takes what waits for a lock that somebody keeps, so that nobody else has to wait for it. Whoever stops waiting for
+    /// its answer leaves.
+    locked: mpsc::UnboundedSender<(Item, Trial)>,
+}
+
+impl Lane {
+    async fn commit_batches(self, queue: Arc<Mutex<mpsc::Receiver<Item>>>, limits: BatchLimits) {
+        let limit = limits.batch.max(1);
+        let mut items = Vec::with_capacity(limit);
+        loop {
+            let mut queue = queue.lock().await;
+            if queue.recv_many(&mut items, limit).await == 0 {
+                return;
+            }
+            if !limits.gather.is_zero() {
+                let more = async {
+                    let mut room = limit - items.len();
+                    while items.len() < ENOUGH.min(limit) && queue.recv_many(&mut items, room).await > 0 {
+                        room = limit - items.len();
+                    }
+                };
+                // What has been gathered until then stays in `items`.
+                let _ = tokio::time::timeout(limits.gather, more).await;
+            }
+            drop(queue);
+            self.commit_until_settled(std::mem::take(&mut items), Trial::First)
+                .await;
         }
-        if !limits.gather.is_zero() {
-            let more = async {
-                let mut room = limit - items.len();
-                while items.len() < ENOUGH.min(limit) && queue.recv_many(&mut items, room).await > 0 {
-                    room = limit - items.len();
+    }
+
+    /// Repeats a batch over database trouble until it is written. Where it is a lock, each submission is tried by itself, and
+    /// those that need the lock are put aside.
+    async fn commit_until_settled(&self, mut items: Vec<Item>, mut trial: Trial) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match try_once(&self.pool, items, trial).await {
+                Tried::Settled { due } => return self.ringer.ring(due),
+                Tried::NotYet(same) => items = same,
+                Tried::Locked(alone) if alone.len() == 1 => {
+                    for item in alone {
+                        let _ = self.locked.send((item, trial));
+                    }
+                    return;
                 }
-            };
-            // What has been gathered until then stays in `items`.
-            let _ = tokio::time::timeout(limits.gather, more).await;
+                Tried::Refused(items) | Tried::Locked(items) => {
+                    for item in items {
+                        Box::pin(self.commit_until_settled(vec![item], trial)).await;
+                    }
+                    return;
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            trial = Trial::Repeated;
         }
-        drop(queue);
-        commit_until_settled(&pool, &ringer, std::mem::take(&mut items), Trial::First).await;
     }
 }
 
-/// Repeats a batch over database trouble until it is written.
-async fn commit_until_settled(pool: &PgPool, ringer: &Ringer, mut items: Vec<Item>, mut trial: Trial) {
-    let mut pause = Duration::from_millis(20);
-    loop {
-        match try_once(pool, items, trial).await {
-            Tried::Settled { due } => return ringer.ring(due),
-            Tried::NotYet(same) => items = same,
-            Tried::Refused(items) => {
-                for item in items {
-                    Box::pin(commit_until_settled(pool, ringer, vec![item], trial)).await;
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Tries what waits for locks, one after the other, and takes one connection for it. Between rounds nothing is locked, so
+/// that leases can be renewed.
+async fn commit_locked(lane: Lane, mut waiting: mpsc::UnboundedReceiver<(Item, Trial)>) {
+    let Lane { pool, ringer, locked } = lane;
+    // It must not keep itself alive.
+    drop(locked);
+    let mut round = Vec::new();
+    while let Some(first) = waiting.recv().await {
+        round.push(first);
+        while !round.is_empty() {
+            tokio::time::sleep(LONGEST_PAUSE).await;
+            while let Ok(next) = waiting.try_recv() {
+                round.push(next);
+            }
+            for (item, trial) in std::mem::take(&mut round) {
+                match try_once(&pool, vec![item], trial).await {
+                    Tried::Settled { due } => ringer.ring(due),
+                    Tried::NotYet(items) => round.extend(items.into_iter().map(|item| (item, Trial::Repeated))),
+                    Tried::Locked(items) | Tried::Refused(items) => {
+                        round.extend(items.into_iter().map(|item| (item, trial)));
+                    }
                 }
-                return;
             }
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(2));
-        trial = Trial::Repeated;
     }
 }
 
@@ -171,6 +224,8 @@ pub(crate) enum Tried {
     },
     /// Database trouble: whether it was written is not known.
     NotYet(Vec<Item>),
+    /// Nothing was written, because somebody keeps a lock that one of them needs, or all.
+    Locked(Vec<Item>),
     /// Nothing was written. To be taken apart, so that one bad submission fails alone.
     Refused(Vec<Item>),
 }
@@ -189,6 +244,10 @@ pub(crate) async fn try_once(pool: &PgPool, mut items: Vec<Item>, trial: Trial) 
         Ok(Written { answers, due }) => {
             answer(items, answers);
             Tried::Settled { due }
+        }
+        Err(error) if is_locked(&*error) => {
+            tracing::warn!(%error, submissions = items.len(), "a batch cannot be written while somebody keeps a lock");
+            Tried::Locked(items)
         }
         Err(error) if is_transient(&*error) => {
             tracing::warn!(%error, submissions = items.len(), "a batch could not be written yet");

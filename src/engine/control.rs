@@ -19,7 +19,8 @@ pub enum Action {
     /// Keeps a run from calling anybody and from being due until it is resumed. Signals to it are kept.
     Pause,
     Resume,
-    /// Tries a run that has failed, or that nobody could read, again: what had failed in it is open once more.
+    /// Tries a run that has failed, or that nobody could read, again: what had failed in it is open once more. One that was
+    /// cancelled before is not called off from that.
     Redrive,
 }
 
@@ -81,6 +82,21 @@ impl Selection {
     }
 }
 
+/// Runs in one of these states, of which people have wanted one of these things so far; and those that were cancelled, in
+/// one of these states.
+pub(crate) struct Applicable(
+    &'static [&'static str],
+    &'static [&'static str],
+    &'static [&'static str],
+);
+
+impl Applicable {
+    /// As parameters.
+    pub fn words(&self) -> [Vec<String>; 3] {
+        [self.0, self.1, self.2].map(|words| words.iter().map(|&word| word.to_owned()).collect())
+    }
+}
+
 /// Runs in one transaction.
 const BATCH: i64 = 500;
 
@@ -121,16 +137,17 @@ pub async fn control(
 }
 
 impl Action {
-    /// The states, and what people have wanted so far, in which it changes something.
-    pub(crate) fn applies_to(self) -> (&'static [&'static str], &'static [&'static str]) {
+    /// What it changes something about.
+    pub(crate) fn applies_to(self) -> Applicable {
         const ENDED: &[&str] = &["parked", "failed"];
         const OPEN: &[&str] = &["ready", "blocked", "running", "waiting", "sleeping", "parked"];
         const ANY: &[&str] = &["ready", "blocked", "running", "waiting", "sleeping", "parked", "failed"];
         match self {
-            Self::Cancel => (ANY, &["", "paused"]),
-            Self::Pause => (OPEN, &[""]),
-            Self::Resume => (OPEN, &["paused"]),
-            Self::Redrive => (ENDED, &["", "paused", "cancelled"]),
+            // Those that were cancelled and could not learn it: put away now, or tried again to learn it.
+            Self::Cancel => Applicable(ANY, &["", "paused"], ENDED),
+            Self::Pause => Applicable(OPEN, &[""], &[]),
+            Self::Resume => Applicable(OPEN, &["paused"], &[]),
+            Self::Redrive => Applicable(ENDED, &["", "paused"], ENDED),
         }
     }
 }

@@ -30,6 +30,28 @@ pub enum Error {
 #[error("{0}")]
 pub struct Transient(pub String);
 
+/// What an effect answers when it has waited too long for a lock that somebody keeps. An effect that passes a `sqlx::Error`
+/// on, wrapped or not, need not say so.
+#[derive(Debug, thiserror::Error)]
+#[error("a lock was waited for too long")]
+pub struct Locked;
+
+/// Whether somebody keeps a lock that the transaction needs.
+pub(crate) fn is_locked(error: &(dyn StdError + 'static)) -> bool {
+    const LOCK_NOT_AVAILABLE: &str = "55P03";
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(sqlx::Error::Database(error)) = error.downcast_ref() {
+            return error.code().is_some_and(|code| code == LOCK_NOT_AVAILABLE);
+        }
+        if error.is::<Locked>() {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
 /// Whether the same transaction may succeed when it is repeated: connection trouble, a restart of the server,
 /// deadlocks and serialization failures. Looks inside wrapped errors too.
 pub(crate) fn is_transient(error: &(dyn StdError + 'static)) -> bool {

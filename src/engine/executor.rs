@@ -10,6 +10,7 @@ use crate::{
     Error,
     claims::Claimed,
     committer::Client,
+    leases::Watch,
     past::Past,
     registry::Stories,
     run::{Beginning, Run},
@@ -53,7 +54,7 @@ impl Executor {
         } = claimed;
         let row = Arc::new(row);
         // On the heap: what calls this moves it about until it runs.
-        let played = Box::pin(self.play(row.clone(), owner, past));
+        let played = Box::pin(self.play(row.clone(), owner, past, lease.watch()));
         if let Some(Err(error)) = lease.lost.run_until_cancelled(played).await {
             // Whatever was not written was not done: the lease ends, and the run is claimed again.
             tracing::warn!(run = %row.id, workflow = %row.workflow, %error, "let go of a run");
@@ -61,7 +62,7 @@ impl Executor {
         drop((lease, permit));
     }
 
-    async fn play(&self, row: Arc<ClaimedRow>, owner: Uuid, past: Past) -> Result<(), Error> {
+    async fn play(&self, row: Arc<ClaimedRow>, owner: Uuid, past: Past, lease: Watch) -> Result<(), Error> {
         let (parked, is_parked) = oneshot::channel();
         let ((replay, inbox), unreadable) = match past {
             Ok(past) => (past, None),
@@ -73,6 +74,7 @@ impl Executor {
             replay,
             inbox,
             slot: self.slots.slot(),
+            lease: Some(lease),
         };
         let mut run = Run::new(beginning, self.client.clone(), parked);
         if row.deaths > self.deaths {
@@ -101,6 +103,7 @@ impl Executor {
             replay,
             inbox,
             slot: self.slots.slot(),
+            lease: None,
         };
         let mut run = Run::rehearsing(beginning, self.client.clone(), parked);
         match self.tell(&row, &mut run, is_parked).await {

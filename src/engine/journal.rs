@@ -56,8 +56,13 @@ pub(crate) enum Event {
         step: String,
         attempt: u32,
     },
-    /// A signal proved that an attempt of unknown outcome was done.
+    /// A signal proved that an attempt was done after all.
     Confirmed {
+        step: String,
+        attempt: u32,
+    },
+    /// The attempt may have been done, nothing has proved it, and it may not be made again: the story goes on as if it was.
+    Presumed {
         step: String,
         attempt: u32,
     },
@@ -109,7 +114,11 @@ impl Event {
     pub fn is_progress(&self) -> bool {
         matches!(
             self,
-            Self::Done { .. } | Self::Confirmed { .. } | Self::Committed { .. } | Self::Received { .. }
+            Self::Done { .. }
+                | Self::Confirmed { .. }
+                | Self::Presumed { .. }
+                | Self::Committed { .. }
+                | Self::Received { .. }
         )
     }
 
@@ -120,6 +129,7 @@ impl Event {
             | Self::Failed { step, .. }
             | Self::Resent { step, .. }
             | Self::Confirmed { step, .. }
+            | Self::Presumed { step, .. }
             | Self::Committed { step }
             | Self::Started { step, .. }
             | Self::Signalled { step, .. }
@@ -171,7 +181,8 @@ pub(crate) struct Replay {
     /// Recorded events that belong to a step, and those that the story has not come to yet.
     recorded: usize,
     left: usize,
-    redriven: bool,
+    /// The earliest failure that was opened again: what is recorded after it may be left out by the story.
+    reopened: Option<usize>,
 }
 
 /// An event and when it was written, by the database's clock.
@@ -213,14 +224,15 @@ impl Replay {
     /// A recorded step that the story has not come to. Where the story does something new while there is one, it is
     /// not the story that was recorded.
     pub fn skipped(&self) -> Option<&str> {
-        if self.left == 0 || self.redriven {
+        if self.left == 0 {
             return None;
         }
         let left = self
             .steps
             .iter()
             .filter_map(|(step, events)| Some((events.front()?.n, step)));
-        left.min().map(|(_, step)| step.as_str())
+        let excused = |n: usize| self.reopened.is_some_and(|reopened| n > reopened);
+        left.min().filter(|(n, _)| !excused(*n)).map(|(_, step)| step.as_str())
     }
 
     /// Whether nothing has happened yet.
@@ -229,10 +241,10 @@ impl Replay {
     }
 
     /// What had failed for good is to be tried again. What the story then did about the failure stays recorded, and is
-    /// not done twice should it fail again.
+    /// not done twice should it fail again; should it not fail, the story may leave that out.
     fn reopen(&mut self, at: DateTime<Utc>, why: &str) {
-        self.redriven = true;
         for events in self.steps.values_mut() {
+            let n = events.back().map_or(0, |recorded| recorded.n);
             let has_failed = match events.back_mut().map(|recorded| &mut recorded.event) {
                 Some(Event::Failed { last, .. }) => {
                     *last = false;
@@ -246,6 +258,7 @@ impl Replay {
                 _ => false,
             };
             if has_failed {
+                self.reopened = Some(self.reopened.map_or(n, |reopened| reopened.min(n)));
                 let event = Event::Redriven { why: why.to_owned() };
                 self.recorded += 1;
                 self.left += 1;
@@ -277,7 +290,7 @@ mod tests {
     use super::*;
 
     /// Every kind of event, as it stands in databases. Lines are added here and never changed.
-    const WRITTEN: [&str; 22] = [
+    const WRITTEN: [&str; 23] = [
         r#"{"event":"intent","step":"s","attempt":1,"plan":{"a":1}}"#,
         r#"{"event":"done","step":"s","attempt":1,"answer":null}"#,
         r#"{"event":"done","step":"s","attempt":1,"plan":{},"answer":"yes"}"#,
@@ -290,6 +303,7 @@ mod tests {
         r#"{"event":"expired","step":"s"}"#,
         r#"{"event":"resent","step":"s","attempt":1}"#,
         r#"{"event":"confirmed","step":"s","attempt":1}"#,
+        r#"{"event":"presumed","step":"s","attempt":1}"#,
         r#"{"event":"committed","step":"s"}"#,
         r#"{"event":"started","step":"s","run":"00000000-0000-7000-8000-000000000001"}"#,
         r#"{"event":"signalled","step":"s","run":"00000000-0000-7000-8000-000000000001"}"#,

@@ -12,7 +12,7 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::statements;
+use crate::statements::{self, Kept};
 
 /// Runs held, by id. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -42,6 +42,35 @@ pub(crate) struct Lease {
     /// Cancelled when the lease is lost.
     pub lost: CancellationToken,
     leases: Leases,
+}
+
+/// Tells whether a lease is still held.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    run: Uuid,
+    epoch: i64,
+    leases: Leases,
+}
+
+impl Lease {
+    pub fn watch(&self) -> Watch {
+        Watch {
+            run: self.run,
+            epoch: self.epoch,
+            leases: self.leases.clone(),
+        }
+    }
+}
+
+impl Watch {
+    /// By this process' monotonic clock, which goes on while the process is stopped: what it wakes up to may be somebody
+    /// else's by then, before any task has noticed.
+    pub fn is_kept(&self) -> bool {
+        let (held, oldest) = (self.leases.lock(), self.leases.oldest());
+        held.get(&self.run).is_some_and(|lease| {
+            lease.epoch == self.epoch && lease.since.elapsed() < oldest && !lease.lost.is_cancelled()
+        })
+    }
 }
 
 impl Drop for Lease {
@@ -124,9 +153,9 @@ impl Leases {
                 }
                 // A renewal that takes longer than this would come too late anyway.
                 match tokio::time::timeout(self.length / 3, renew(&pool, &ids, &epochs, self.length)).await {
-                    Ok(Ok(renewed)) => {
+                    Ok(Ok(kept)) => {
                         self.note_free();
-                        self.note(&ids, &epochs, &renewed, sent);
+                        self.note(&ids, &epochs, &kept, sent);
                     }
                     // Claims meet the same error, and show when it is over.
                     Ok(Err(error)) => {
@@ -158,29 +187,35 @@ impl Leases {
             .unzip()
     }
 
-    pub(crate) fn note(&self, ids: &[Uuid], epochs: &[i64], renewed: &[Uuid], sent: Instant) {
+    pub(crate) fn note(&self, ids: &[Uuid], epochs: &[i64], kept: &[Kept], sent: Instant) {
+        let kept: HashMap<Uuid, bool> = kept.iter().map(|kept| (kept.run, kept.renewed)).collect();
         let mut held = self.lock();
         for (id, epoch) in ids.iter().zip(epochs) {
             let Some(lease) = held.get_mut(id).filter(|lease| lease.epoch == *epoch) else {
                 continue;
             };
-            if renewed.contains(id) {
-                lease.since = sent;
-            } else {
-                lease.lost.cancel();
+            match kept.get(id) {
+                Some(true) => lease.since = sent,
+                Some(false) => {}
+                None => lease.lost.cancel(),
             }
         }
     }
 
     pub(crate) fn give_up(&self, now: Instant) {
-        let age = self.length.mul_f64(0.8);
+        let oldest = self.oldest();
         let held = self.lock();
         for lease in held
             .values()
-            .filter(|lease| now.saturating_duration_since(lease.since) >= age)
+            .filter(|lease| now.saturating_duration_since(lease.since) >= oldest)
         {
             lease.lost.cancel();
         }
+    }
+
+    /// The age at which a lease that was not renewed is given up.
+    fn oldest(&self) -> Duration {
+        self.length.mul_f64(0.8)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Held>> {
@@ -188,6 +223,25 @@ impl Leases {
     }
 }
 
-async fn renew(pool: &PgPool, ids: &[Uuid], epochs: &[i64], length: Duration) -> sqlx::Result<Vec<Uuid>> {
+async fn renew(pool: &PgPool, ids: &[Uuid], epochs: &[i64], length: Duration) -> sqlx::Result<Vec<Kept>> {
     statements::renew(&mut *pool.acquire().await?, ids, epochs, length).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_was_stopped_for_too_long_knows_it_before_any_task_has_told_it() {
+        let leases = Leases::new(Duration::from_secs(10));
+        let run = Uuid::from_u128(1);
+        let lease = leases.hold(run, 1, Instant::now());
+        let watch = lease.watch();
+        tokio::time::advance(Duration::from_secs(7)).await;
+        assert!(watch.is_kept());
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(!watch.is_kept(), "it is about to end");
+        let _again = leases.hold(run, 2, Instant::now());
+        assert!(!watch.is_kept(), "that is another life of it");
+    }
 }

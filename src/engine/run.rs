@@ -14,6 +14,7 @@ use crate::{
     committer::Client,
     effect::{AnyEffect, Effect},
     journal::{Event, Recorded, Replay},
+    leases::Watch,
     slots::Slot,
     statements::{ClaimedRow, SignalRow},
     submission::{Checkpoint, Claim, Control, NewRun, NewSignal, Submission, Submitted, Then},
@@ -43,6 +44,8 @@ pub struct Run {
     /// Tells the executor that the run is parked; its story is then dropped where it stands.
     parked: Option<oneshot::Sender<()>>,
     slot: Slot,
+    /// None for one that is not held.
+    lease: Option<Watch>,
     /// Whether it only shows that the story fits its past: it then stops where something new would happen.
     rehearsing: bool,
 }
@@ -54,6 +57,7 @@ pub(crate) struct Beginning {
     pub replay: Replay,
     pub inbox: Vec<SignalRow>,
     pub slot: Slot,
+    pub lease: Option<Watch>,
 }
 
 impl Run {
@@ -64,6 +68,7 @@ impl Run {
             replay,
             inbox,
             slot,
+            lease,
         } = beginning;
         let start_by = row.start_by.filter(|_| replay.is_fresh());
         let is_cancelled = row.control.as_deref().and_then(Control::named) == Some(Control::Cancelled);
@@ -85,6 +90,7 @@ impl Run {
             pending: Submission::new(),
             parked: Some(parked),
             slot,
+            lease,
             rehearsing: false,
         }
     }
@@ -443,6 +449,7 @@ fn kind(event: &Event) -> &'static str {
         | Event::Failed { .. }
         | Event::Resent { .. }
         | Event::Confirmed { .. }
+        | Event::Presumed { .. }
         | Event::Withdrawn { .. }
         | Event::Abandoned { .. }
         | Event::Expired { .. } => "an attempt",

@@ -5,6 +5,8 @@
 
 pub(crate) mod schedules;
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde_json::{Value, value::RawValue};
 use sqlx::{PgConnection, types::Json};
@@ -202,6 +204,25 @@ pub(crate) async fn insert_runs(conn: &mut PgConnection, runs: &[&NewRun]) -> sq
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// How far behind the clock the turns are that the workers of these queues have come to. What is urgent has turns before
+/// all others, and tells nothing.
+pub(crate) async fn turns_behind(conn: &mut PgConnection, queues: &[&'static str]) -> sqlx::Result<Vec<Duration>> {
+    let queues: Vec<String> = queues.iter().map(|&queue| queue.to_owned()).collect();
+    let behind = sqlx::query_scalar!(
+        r#"select greatest(0, coalesce(extract(epoch from now() - next.due_at), 0))::float8 as "behind!"
+           from unnest($1::text[]) with ordinality as asked (queue, n)
+           left join lateral (
+               select due_at from engine.run r
+               where r.queue = asked.queue and r.state = 'ready' and r.due_at > now() - interval '12 hours'
+               order by r.due_at limit 1) next on true
+           order by n"#,
+        &queues,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(behind.into_iter().map(Duration::from_secs_f64).collect())
 }
 
 /// Lets the next blocked runs of these keys become ready; returns their queues.

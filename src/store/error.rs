@@ -28,7 +28,15 @@ impl Error {
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }
+
+    /// Whether somebody keeps a lock that is needed.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        matches!(self, Self::Unavailable(code) if code == LOCK_NOT_AVAILABLE)
+    }
 }
+
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 impl From<Sqlx> for Error {
     fn from(error: Sqlx) -> Self {

@@ -262,3 +262,28 @@ async fn a_queue_shows_its_limits_and_how_many_runs_are_in_each_state() {
         .collect();
     assert_eq!(shown, [("answers", vec![("waiting", 3)]), ("toys", vec![("ready", 2)])]);
 }
+
+#[tokio::test]
+async fn a_run_that_was_cancelled_and_failed_before_it_learnt_it_never_calls_again() {
+    let toys = Toys::new().await;
+    toys.world.when("first", 0, Ending::Never);
+    let worker = toys.worker();
+    let (tried_again, put_away) = (toys.start(&Errand::simple()).await, toys.start(&Errand::simple()).await);
+    for run in [tried_again, put_away] {
+        toys.until(run, "failed").await;
+    }
+    worker.abort();
+    let _ = worker.await;
+    sqlx::query("update engine.run set control = 'cancelled'")
+        .execute(&*toys.database)
+        .await
+        .unwrap();
+    assert_eq!(act(&toys, Action::Redrive, tried_again).await, 1);
+    assert_eq!(act(&toys, Action::Cancel, put_away).await, 1);
+    let _worker = toys.worker();
+    for run in [tried_again, put_away] {
+        toys.until(run, "over").await;
+        assert_eq!(toys.world.calls(run, "first"), 1);
+        assert_eq!(shown(&toys, run).await.state, "cancelled");
+    }
+}

@@ -124,6 +124,61 @@ async fn a_rate_holds_over_all_workers() {
 }
 
 #[tokio::test]
+async fn a_rate_holds_for_runs_of_dead_workers_too() {
+    let toys = Toys::new().await;
+    let limits = QueueLimits {
+        rate: Some(0.001),
+        burst: Some(4.0),
+        ..QueueLimits::default()
+    };
+    change(&toys, QUEUE.0, QueueChange::Limit(limits)).await;
+    for _ in 0..3 {
+        let left = toys.start_as(errand()).await;
+        held_by_the_dead(&toys, left, 0).await;
+    }
+    for _ in 0..3 {
+        toys.start_as(errand()).await;
+    }
+    assert_eq!(claim(&toys).await.len(), 4);
+    assert_eq!(claim(&toys).await.len(), 0);
+}
+
+#[tokio::test]
+async fn of_runs_that_two_workers_have_died_with_one_is_taken_at_a_time() {
+    let toys = Toys::new().await;
+    let mut runs = Vec::new();
+    for deaths in [2, 0, 2, 1, 2] {
+        let run = toys.start_as(errand()).await;
+        held_by_the_dead(&toys, run, deaths).await;
+        runs.push(run);
+    }
+    assert_eq!(claim(&toys).await, [runs[0], runs[1], runs[3]]);
+    assert_eq!(claim(&toys).await, [runs[2]]);
+    assert_eq!(claim(&toys).await, [runs[4]]);
+}
+
+async fn held_by_the_dead(toys: &Toys, run: Uuid, deaths: i16) {
+    sqlx::query(
+        "update engine.run set state = 'running', owner = gen_random_uuid(), epoch = 1, deaths = $2, due_at = clock_timestamp()
+         where id = $1",
+    )
+    .bind(run)
+    .bind(deaths)
+    .execute(&*toys.database)
+    .await
+    .unwrap();
+}
+
+/// What a worker with room for ten gets; in order.
+async fn claim(toys: &Toys) -> Vec<Uuid> {
+    sqlx::query_scalar("select id from engine.claim($1, gen_random_uuid(), 60, 10, null, null) order by id")
+        .bind(QUEUE.0)
+        .fetch_all(&*toys.database)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
 async fn of_a_key_no_more_run_at_once_than_its_limit_says_and_waiting_ones_let_others_through() {
     let toys = Toys::new().await;
     toys.world.when("first", 0, Ending::Hang);
@@ -183,6 +238,39 @@ async fn a_run_of_a_key_that_is_woken_waits_for_its_key() {
     })
     .await;
     drop(worker);
+}
+
+#[tokio::test]
+async fn what_is_far_behind_does_not_delay_the_one_run_of_another_tenant() {
+    let toys = Toys::new().await;
+    let many = Uuid::from_u128(1);
+    futures::future::join_all((0..50).map(|_| toys.start_as(errand().of_tenant(many)))).await;
+    // Workers were slower than turns came.
+    sqlx::query("update engine.run set due_at = due_at - interval '1 hour'")
+        .execute(&*toys.database)
+        .await
+        .unwrap();
+    let run = eventually("it is noticed", || async {
+        // Another tenant each time: who has taken turns has had its share.
+        let run = toys.start_as(errand().of_tenant(Uuid::now_v7())).await;
+        let is_next =
+            "select count(*) < 10 from engine.run r join engine.run mine on mine.due_at > r.due_at where mine.id = $1";
+        let is_next: bool = sqlx::query_scalar(is_next)
+            .bind(run)
+            .fetch_one(&*toys.database)
+            .await
+            .unwrap();
+        sqlx::query("delete from engine.run where id = $1 and not $2")
+            .bind(run)
+            .bind(is_next)
+            .execute(&*toys.database)
+            .await
+            .unwrap();
+        is_next.then_some(run)
+    })
+    .await;
+    let claimed = claim(&toys).await;
+    assert!(claimed.contains(&run), "{claimed:?}");
 }
 
 #[tokio::test]

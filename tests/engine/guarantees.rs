@@ -1,5 +1,7 @@
 //! One property a test.
 
+use std::time::Duration;
+
 use herald_engine::{Error, NewRun, Submission};
 use uuid::Uuid;
 
@@ -195,7 +197,7 @@ async fn an_attempt_cut_off_by_death_is_repeated_only_on_record() {
 }
 
 #[tokio::test]
-async fn each_attempt_of_unknown_outcome_is_waited_for_anew() {
+async fn each_attempt_of_unknown_outcome_is_waited_for_anew_as_long_as_the_back_off_takes() {
     let toys = Toys::new().await;
     toys.world.when("first", 0, Ending::Unknown);
     toys.world.when("first", 1, Ending::Unknown);
@@ -206,12 +208,69 @@ async fn each_attempt_of_unknown_outcome_is_waited_for_anew() {
             ..Errand::simple()
         })
         .await;
-    crate::harness::eventually("it was called three times", || async {
-        (toys.world.calls(run, "first") == 3).then_some(())
+    crate::harness::eventually("it was called twice, and waited for again", || async {
+        (toys.events(run).await.len() == 7).then_some(())
     })
     .await;
     let once = ["intent", "failed", "waiting", "resent"];
-    assert_eq!(toys.events(run).await[..8], [once, once].concat());
+    assert_eq!(toys.events(run).await, [&once[..], &once[..3]].concat());
+    let waited: Vec<i64> = sqlx::query_scalar(
+        "select (e ->> 'patience_ms')::bigint from engine.journal j, jsonb_array_elements(j.events) e
+         where run_id = $1 and e ->> 'event' = 'waiting' order by seq",
+    )
+    .bind(run)
+    .fetch_all(&*toys.database)
+    .await
+    .unwrap();
+    assert_eq!(waited, [300, 3_600_000], "the policy's patience, and its back-off");
+}
+
+#[tokio::test]
+async fn an_attempt_of_unknown_outcome_that_may_not_be_repeated_is_presumed_done() {
+    let toys = Toys::new().await;
+    toys.world.when("first", 0, Ending::Unknown);
+    let _worker = toys.worker();
+    let errand = Errand {
+        on_unknown: Unknown::Await(300),
+        ..Errand::simple()
+    };
+    let run = toys
+        .start_as(NewRun::of(&errand).unwrap().expires_within(Duration::from_millis(200)))
+        .await;
+    crate::harness::eventually("its patience is over", || async {
+        toys.events(run).await.contains(&"presumed".to_owned()).then_some(())
+    })
+    .await;
+    toys.answer(run, "a", "hello").await;
+    toys.until(run, "failed").await;
+    assert_eq!(toys.world.calls(run, "first"), 1);
+    assert_eq!(toys.notes(run).await, ["first unseen"], "the story went on");
+}
+
+#[tokio::test]
+async fn what_was_refused_is_not_repeated_once_a_signal_proves_that_it_was_done() {
+    let toys = Toys::new().await;
+    toys.world.when("first", 0, Ending::Again);
+    toys.world.when("first", 1, Ending::Again);
+    let _worker = toys.worker();
+    let run = toys
+        .start(&Errand {
+            on_unknown: Unknown::Await(600_000),
+            ..Errand::simple()
+        })
+        .await;
+    crate::harness::eventually("it was called twice, and sleeps", || async {
+        let sleeps = toys
+            .row(run)
+            .await
+            .is_some_and(|(state, attempt, _)| state == "sleeping" && attempt == 2);
+        sleeps.then_some(())
+    })
+    .await;
+    toys.answer(run, "a", "it came").await;
+    toys.hurry_until(run, "over").await;
+    assert_eq!(toys.world.calls(run, "first"), 2);
+    assert_eq!(toys.notes(run).await, ["first unseen", "answer it came, second yes 0"]);
 }
 
 #[tokio::test]
@@ -443,4 +502,66 @@ async fn a_run_starts_another_once() {
     })
     .await;
     assert_eq!(notes, 6);
+}
+
+#[tokio::test]
+async fn runs_whose_journals_cannot_be_read_for_a_while_are_not_taken_for_poison() {
+    let toys = Toys::new().await;
+    let worker = toys.worker();
+    let run = toys.start(&Errand::simple()).await;
+    toys.until(run, "waiting").await;
+    worker.abort();
+    let _ = worker.await;
+    let mut lock = toys.database.begin().await.unwrap();
+    sqlx::query("lock table engine.journal in access exclusive mode")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    toys.answer(run, "a", "hello").await;
+    let _next = toys.worker();
+    crate::harness::eventually("more workers have tried than may die", || async {
+        let epoch: i64 = sqlx::query_scalar("select epoch from engine.run where id = $1")
+            .bind(run)
+            .fetch_one(&*toys.database)
+            .await
+            .unwrap();
+        (epoch > 5).then_some(())
+    })
+    .await;
+    lock.rollback().await.unwrap();
+    toys.until(run, "over").await;
+}
+
+#[tokio::test]
+async fn a_row_that_somebody_keeps_locked_stops_nobody_else() {
+    let toys = Toys::new().await;
+    let mut lock = toys.database.begin().await.unwrap();
+    sqlx::query("lock table note in access exclusive mode")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    let url = format!("{}&options=-c%20lock_timeout%3D200", toys.database.url);
+    let _worker = toys.worker_by(&url);
+    // As many as there are lanes.
+    let mut stuck = Vec::new();
+    for _ in 0..2 {
+        stuck.push(toys.start(&Errand::simple()).await);
+        toys.world.called().await;
+    }
+    let free = toys.start(&TwoCalls {}).await;
+    toys.until(free, "over").await;
+    let three_leases = "select bool_and(extract(epoch from now() - created_at) > 3) from engine.run";
+    crate::harness::eventually("three leases have passed", || async {
+        let passed: bool = sqlx::query_scalar(three_leases)
+            .fetch_one(&*toys.database)
+            .await
+            .unwrap();
+        passed.then_some(())
+    })
+    .await;
+    lock.rollback().await.unwrap();
+    for run in stuck {
+        toys.until(run, "waiting").await;
+        assert_eq!(toys.world.calls(run, "first"), 1, "its lease was kept");
+    }
 }

@@ -1,10 +1,12 @@
 //! Two versions of the program: what one cannot read is left to the other.
 
-use herald_engine::{Attempted, Failure, Queue, Registry, Run, Workflow, check_upgrade};
+use herald_engine::{
+    Action, Actor, Attempted, Failure, Queue, Registry, Run, Selection, Workflow, check_upgrade, control,
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::toy::{Answer, Errand, Nap, QUEUE, Toys, World};
+use super::toy::{Answer, Ending, Errand, Nap, QUEUE, Toys, World};
 
 /// The errand as another version tells it: its first step has another name.
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,6 +58,29 @@ async fn a_story_whose_steps_were_renamed_does_them_not_again_but_is_parked_unti
     })
     .await;
     assert_eq!(toys.notes(run).await, ["first yes 0", "answer hello, second yes 0"]);
+}
+
+#[tokio::test]
+async fn a_redriven_run_does_not_do_again_what_another_version_has_renamed() {
+    let toys = Toys::new().await;
+    toys.world.when("second", 0, Ending::Never);
+    let old = toys.worker();
+    let run = toys.start(&Errand::simple()).await;
+    toys.answer(run, "a", "hello").await;
+    toys.until(run, "failed").await;
+    old.abort();
+    let _ = old.await;
+    let us = Actor {
+        name: "a test".to_owned(),
+        reason: "to see what happens".to_owned(),
+    };
+    control(&toys.database, Action::Redrive, &Selection::one(run), &us, |_| {})
+        .await
+        .unwrap();
+    let renamed = Registry::new(toys.world.clone()).add::<RenamedStep>();
+    let _new = toys.worker_of(&toys.database.url, renamed);
+    toys.until(run, "parked").await;
+    assert_eq!(toys.world.calls(run, "premier"), 0);
 }
 
 #[tokio::test]

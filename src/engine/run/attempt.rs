@@ -41,6 +41,13 @@ struct History {
     forgiven: u32,
 }
 
+impl History {
+    fn plan_of(&self, attempt: u32) -> Value {
+        let past = self.past.iter().rfind(|past| past.attempt == attempt);
+        past.map(|past| past.plan.clone()).unwrap_or_default()
+    }
+}
+
 /// How a recorded step ended.
 enum End {
     Done { plan: Value, answer: Option<Value> },
@@ -94,8 +101,11 @@ impl Run {
             history.unresolved = Some(attempt);
         }
         let went = async {
+            if let Some(plan) = self.proved(step, policy, &history) {
+                return decode(plan, None);
+            }
             if let Some(attempt) = history.unresolved {
-                if self.cancelled.is_some() && !self.is_proved(policy) {
+                if self.cancelled.is_some() {
                     return Err(StepFailure::Cancelled { step }.into());
                 }
                 if let Some(plan) = self.resolve_unknown(step, policy, attempt, &history).await? {
@@ -236,6 +246,9 @@ impl Run {
             return Ok(());
         }
         let control = self.write(Then::Continue).await?.control;
+        if self.lease.as_ref().is_some_and(|lease| !lease.is_kept()) {
+            return Err(Error::LeaseLost.into());
+        }
         if control.is_none() && self.time_left() != Some(Duration::ZERO) {
             return Ok(());
         }
@@ -297,7 +310,8 @@ impl Run {
         }
     }
 
-    /// Decides about an attempt that may have been done: its plan if it was, nothing if it is to be made again.
+    /// Decides about an attempt that may have been done: its plan if it was, nothing if it is to be made again. What is
+    /// awaited is awaited for as long as the back-off takes, and for the policy's patience at least.
     async fn resolve_unknown(
         &mut self,
         step: &'static str,
@@ -320,42 +334,57 @@ impl Run {
             });
             return Ok(None);
         };
-        let plan = history
-            .past
-            .iter()
-            .rev()
-            .find(|past| past.attempt == attempt)
-            .map(|past| past.plan.clone());
-        if self.next_in_inbox(signal).is_none() {
-            if history.left == Some(Duration::ZERO) {
-                self.events.push(Event::Resent {
+        let is_last = attempt >= policy.attempts;
+        if history.left == Some(Duration::ZERO) {
+            if is_last || self.time_left() == Some(Duration::ZERO) {
+                self.events.push(Event::Presumed {
                     step: step.to_owned(),
                     attempt,
                 });
-                return Ok(None);
+                return Ok(Some(history.plan_of(attempt)));
             }
-            let new = history.left.is_none().then_some(patience);
-            let (n, payload) = self
-                .park_for_signal(step, signal, new, history.left.unwrap_or(patience), queue)
-                .await?;
-            // Only looked at here; the story's own wait receives it.
-            self.inbox.push(crate::statements::SignalRow {
-                run_id: self.row.id,
-                name: signal.to_owned(),
-                n,
-                payload,
+            self.events.push(Event::Resent {
+                step: step.to_owned(),
+                attempt,
             });
+            let why = "no proof has come of an attempt whose outcome is unknown".to_owned();
+            return self.back_off(step, policy, attempt, why, Some(Duration::ZERO)).await;
         }
-        self.events.push(Event::Confirmed {
-            step: step.to_owned(),
-            attempt,
+        let (new, left) = match history.left {
+            Some(left) => (None, left),
+            None => {
+                let backoff = if is_last {
+                    Duration::ZERO
+                } else {
+                    policy.backoff.after(attempt)
+                };
+                let until = backoff.min(self.time_left().unwrap_or(Duration::MAX)).max(patience);
+                (Some(until), until)
+            }
+        };
+        let (n, payload) = self.park_for_signal(step, signal, new, left, queue).await?;
+        // Only looked at here; the story's own wait receives it.
+        self.inbox.push(crate::statements::SignalRow {
+            run_id: self.row.id,
+            name: signal.to_owned(),
+            n,
+            payload,
         });
-        Ok(Some(plan.unwrap_or_default()))
+        Ok(self.proved(step, policy, history))
     }
 
-    /// Whether what proves an attempt of unknown outcome has come.
-    fn is_proved(&self, policy: &RetryPolicy) -> bool {
-        matches!(policy.on_unknown, OnUnknown::AwaitThenRepeat { signal, .. } if self.next_in_inbox(signal).is_some())
+    /// The plan of the newest attempt, once the signal is there that proves that one was done, whatever its caller was told.
+    fn proved(&mut self, step: &'static str, policy: &RetryPolicy, history: &History) -> Option<Value> {
+        let OnUnknown::AwaitThenRepeat { signal, .. } = policy.on_unknown else {
+            return None;
+        };
+        let newest = history.past.iter().rfind(|past| !past.plan.is_null())?;
+        self.next_in_inbox(signal)?;
+        self.events.push(Event::Confirmed {
+            step: step.to_owned(),
+            attempt: newest.attempt,
+        });
+        Some(newest.plan.clone())
     }
 
     /// How a step ends that people have cancelled. Where an attempt may have been done, and that matters, it was not
@@ -393,15 +422,9 @@ impl Run {
                         answer: Some(answer),
                     }));
                 }
-                Event::Confirmed { attempt, .. } => {
-                    let plan = history
-                        .past
-                        .iter()
-                        .rev()
-                        .find(|past| past.attempt == attempt)
-                        .map(|past| past.plan.clone());
+                Event::Confirmed { attempt, .. } | Event::Presumed { attempt, .. } => {
                     return Ok(Some(End::Done {
-                        plan: plan.unwrap_or_default(),
+                        plan: history.plan_of(attempt),
                         answer: None,
                     }));
                 }

@@ -139,7 +139,7 @@ impl Process {
                 refused.push(claimed);
             }
         }
-        claims::release(&self.pool, &refused).await;
+        claims::release(&self.pool, refused.iter().map(|run| &run.row)).await;
         Ok(told)
     }
 
@@ -227,7 +227,7 @@ impl Process {
         };
         match next {
             Tried::Settled { .. } => {}
-            Tried::NotYet(items) => {
+            Tried::NotYet(items) | Tried::Locked(items) => {
                 let trial = Trial::Repeated;
                 self.batches.insert(which, Batch { items, trial });
             }

@@ -73,20 +73,34 @@ pub(crate) async fn claim(
     Ok((claimed.collect(), walk))
 }
 
-/// Moves the ends of leases; returns the runs whose lease was still held.
+/// A lease that is still held.
+pub(crate) struct Kept {
+    pub run: Uuid,
+    /// Whether its end was moved. A row that somebody has locked, such as a batch that waits for another lock, is left for
+    /// the next time: one such row must not cost the other leases.
+    pub renewed: bool,
+}
+
+/// Moves the ends of leases. Those that are not told of are lost.
 pub(crate) async fn renew(
     conn: &mut PgConnection,
     ids: &[Uuid],
     epochs: &[i64],
     lease: Duration,
-) -> sqlx::Result<Vec<Uuid>> {
-    sqlx::query_scalar!(
-        "update engine.run r
-         set due_at = clock_timestamp() + $3::float8 * interval '1 second'
-         from (select * from unnest($1::uuid[], $2::bigint[]) as held (id, epoch)
-               join engine.run using (id, epoch) where id = any ($1) order by id for no key update of run) held
-         where r.id = held.id and r.id = any ($1) and r.epoch = held.epoch and r.owner is not null
-         returning r.id",
+) -> sqlx::Result<Vec<Kept>> {
+    sqlx::query_as!(
+        Kept,
+        r#"with held as (
+               select r.id from unnest($1::uuid[], $2::bigint[]) as held (id, epoch) join engine.run r using (id, epoch)
+               where r.id = any ($1) and r.owner is not null
+               for no key update of r skip locked),
+           renewed as (
+               update engine.run r set due_at = clock_timestamp() + $3::float8 * interval '1 second'
+               from held where r.id = held.id and r.id = any ($1)
+               returning r.id)
+           select r.id as run, exists (select from renewed where renewed.id = r.id) as "renewed!"
+           from unnest($1::uuid[], $2::bigint[]) as held (id, epoch) join engine.run r using (id, epoch)
+           where r.id = any ($1) and r.owner is not null"#,
         ids,
         epochs,
         lease.as_secs_f64(),

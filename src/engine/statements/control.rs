@@ -4,7 +4,7 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::control::{Actor, QueueLimits, Selection};
+use crate::control::{Actor, Applicable, QueueLimits, Selection};
 
 /// A run that somebody chose to do something to. It is locked.
 pub(crate) struct ChosenRun {
@@ -16,18 +16,17 @@ pub(crate) struct ChosenRun {
 pub(crate) async fn choose(
     conn: &mut PgConnection,
     selection: &Selection,
-    (states, controls): (&[&str], &[&str]),
+    applicable: Applicable,
     after: Uuid,
     limit: i64,
 ) -> sqlx::Result<Vec<ChosenRun>> {
     let ids = (!selection.ids.is_empty()).then_some(selection.ids.as_slice());
-    let states: Vec<String> = states.iter().map(|&state| state.to_owned()).collect();
-    let controls: Vec<String> = controls.iter().map(|&control| control.to_owned()).collect();
+    let [states, controls, cancelled] = applicable.words();
     sqlx::query_as!(
         ChosenRun,
         "select id, key from engine.run
          where id > $1 and ($2::uuid[] is null or id = any ($2)) and state = any ($3)
-           and coalesce(control, '') = any ($12)
+           and (coalesce(control, '') = any ($12) or (control = 'cancelled' and state = any ($14)))
            and ($4::text is null or workflow = $4) and ($5::text is null or queue = $5)
            and ($6::text is null or state = $6) and ($7::uuid is null or tenant = $7)
            and ($8::text is null or strpos(last_error, $8) > 0)
@@ -47,6 +46,7 @@ pub(crate) async fn choose(
         limit,
         &controls,
         selection.unbegun,
+        &cancelled,
     )
     .fetch_all(conn)
     .await
@@ -133,12 +133,13 @@ pub(crate) async fn resume(conn: &mut PgConnection, runs: &[Uuid]) -> sqlx::Resu
     .await
 }
 
-/// Makes failed and parked runs ready.
+/// Makes failed and parked runs ready. One that was cancelled stays so: its story is to learn it.
 pub(crate) async fn redrive(conn: &mut PgConnection, runs: &[Uuid]) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!(
         "update engine.run
          set state = case when key is null then 'ready' else 'blocked' end, due_at = now(), deaths = 0, attempt = 0,
-             control = null, control_reason = null, was_due = null
+             control = nullif(control, 'paused'), control_reason = case when control = 'cancelled' then control_reason end,
+             was_due = null
          where id = any ($1) and state || '' in ('failed', 'parked')
          returning queue",
         runs,

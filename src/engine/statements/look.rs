@@ -5,7 +5,10 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::{control::Selection, look::AuditEntry};
+use crate::{
+    control::{Applicable, Selection},
+    look::AuditEntry,
+};
 
 /// A live run, as it is shown.
 pub(crate) struct LiveRow {
@@ -219,19 +222,18 @@ pub(crate) async fn before_in_turn(conn: &mut PgConnection, run: Uuid, most: i64
 pub(crate) async fn count_chosen(
     conn: &mut PgConnection,
     selection: &Selection,
-    (states, controls): (&[&str], &[&str]),
+    applicable: Applicable,
     after: Uuid,
     limit: i64,
 ) -> sqlx::Result<ChosenRows> {
     let ids = (!selection.ids.is_empty()).then_some(selection.ids.as_slice());
-    let states: Vec<String> = states.iter().map(|&state| state.to_owned()).collect();
-    let controls: Vec<String> = controls.iter().map(|&control| control.to_owned()).collect();
+    let [states, controls, cancelled] = applicable.words();
     sqlx::query_as!(
         ChosenRows,
         r#"select count(*) as "count!", (array_agg(id order by id desc))[1] as last
            from (select id from engine.run
                  where id > $1 and ($2::uuid[] is null or id = any ($2)) and state = any ($3)
-                   and coalesce(control, '') = any ($12)
+                   and (coalesce(control, '') = any ($12) or (control = 'cancelled' and state = any ($14)))
                    and ($4::text is null or workflow = $4) and ($5::text is null or queue = $5)
                    and ($6::text is null or state = $6) and ($7::uuid is null or tenant = $7)
                    and ($8::text is null or strpos(last_error, $8) > 0)
@@ -251,6 +253,7 @@ pub(crate) async fn count_chosen(
         limit,
         &controls,
         selection.unbegun,
+        &cancelled,
     )
     .fetch_one(conn)
     .await

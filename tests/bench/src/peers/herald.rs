@@ -105,7 +105,7 @@ async fn pool(url: &str) -> anyhow::Result<PgPool> {
     let options: PgConnectOptions = url.parse()?;
     let options = options.options([
         ("statement_timeout", "30s"),
-        ("lock_timeout", "10s"),
+        ("lock_timeout", "2s"),
         ("idle_in_transaction_session_timeout", "60s"),
         ("enable_seqscan", "off"),
         ("jit", "off"),

@@ -1,0 +1,98 @@
+-- engine.claim as it was, but for three things.
+--
+-- Of ended leases that two processes in a row have died under, one is taken at a time: whichever run kills its worker
+-- then does not drag those along again and again that were only claimed beside it.
+--
+-- A rate holds for ended leases too, since they are begun again: what they take of the bucket is not given to others in
+-- the same claim, and where it is empty they wait.
+--
+-- The bucket is filled and emptied as of one instant, so that what comes in while the claim walks is not lost.
+create or replace function engine.claim(
+    the_queue text, the_owner uuid, lease double precision, room bigint, since timestamptz, turn timestamptz)
+returns table (
+    id uuid, workflow text, input jsonb, epoch bigint, attempt integer, deaths smallint, created_at timestamptz,
+    claimed_at timestamptz, start_by timestamptz, expires_at timestamptz, control text, control_reason text,
+    last_turn timestamptz, walked double precision)
+language plpgsql set plan_cache_mode = force_generic_plan as $$
+#variable_conflict use_column
+declare
+    is_paused boolean;
+    is_limited boolean;
+    at timestamptz;
+    limits engine.queue;
+    fresh bigint := room;
+    startable bigint := room; -- as the rate allows
+    held tid[];
+    timers tid[];
+    ready tid[];
+    keys text[];
+    keyed uuid[];
+    the_turn timestamptz;
+    began timestamptz;
+    the_walk double precision;
+begin
+    select coalesce(bool_or(q.paused) filter (where q.name = the_queue), bool_or(q.paused) filter (where q.name = '*'), false),
+        coalesce(bool_or(q.max_running is not null or q.rate is not null) filter (where q.name = the_queue), false)
+    into is_paused, is_limited
+    from engine.queue q where q.name in (the_queue, '*');
+    if is_paused then
+        return;
+    end if;
+    if is_limited then
+        -- Claimers of a limited queue go one after the other, which makes its limits exact.
+        select * into strict limits from engine.queue q where q.name = the_queue for update;
+        at := clock_timestamp();
+        if limits.rate is not null then
+            limits.tokens := least(limits.burst, limits.tokens
+                + limits.rate * greatest(0, extract(epoch from at - limits.refilled_at)));
+            startable := least(room, greatest(0, floor(limits.tokens)::bigint));
+        end if;
+        if limits.max_running is not null then
+            fresh := least(fresh, limits.max_running
+                - (select count(*) from engine.run r where r.queue = the_queue and r.state = 'running'));
+        end if;
+        fresh := greatest(fresh, 0);
+    end if;
+    began := clock_timestamp();
+    held := '{}';
+    if since is null then
+        select coalesce(array_agg(t.place) filter (where not t.suspect), '{}')
+            || coalesce((array_agg(t.place) filter (where t.suspect))[:1], '{}')
+        into held
+        from (select r.ctid as place, r.deaths >= 2 as suspect from engine.run r
+            where r.queue = the_queue and r.state = 'running' and r.due_at <= now()
+            order by r.due_at limit startable for update skip locked) t;
+    end if;
+    fresh := least(fresh, startable - cardinality(held));
+    select coalesce(array_agg(t.place) filter (where t.key is null), '{}'), array_agg(t.key), array_agg(t.id) filter (where t.key is not null)
+    into timers, keys, keyed
+    from (select r.id, r.ctid as place, r.key from engine.run r
+        where r.queue = the_queue and r.state in ('waiting', 'sleeping', 'parked') and r.due_at <= now()
+            and r.due_at >= coalesce(since, '-infinity')
+        order by r.due_at limit (fresh + 1) / 2 for update skip locked) t;
+    if keyed is not null then
+        update engine.run r set state = 'blocked', waits_for = null where r.id = any (keyed);
+        perform engine.promote(keys);
+    end if;
+    select coalesce(array_agg(t.place), '{}'), max(t.due_at) into ready, the_turn
+    from (select r.ctid as place, r.due_at from engine.run r
+        where r.queue = the_queue and r.state = 'ready' and r.due_at < 'infinity' and r.due_at >= coalesce(turn, '-infinity')
+        order by r.due_at limit fresh - cardinality(timers) for update skip locked) t;
+    if limits.rate is not null then
+        update engine.queue q set refilled_at = at,
+            tokens = limits.tokens - cardinality(held) - cardinality(timers) - cardinality(ready)
+        where q.name = the_queue;
+    end if;
+    if cardinality(held) + cardinality(timers) + cardinality(ready) = 0 then
+        return;
+    end if;
+    the_walk := extract(epoch from clock_timestamp() - began);
+    return query
+    update engine.run r
+    set deaths = r.deaths + (r.state = 'running')::int::smallint,
+        state = 'running', epoch = r.epoch + 1, owner = the_owner, waits_for = null,
+        due_at = clock_timestamp() + lease * interval '1 second'
+    where r.ctid = any (held || timers || ready)
+    returning r.id, r.workflow, r.input, r.epoch, r.attempt, r.deaths, r.created_at, clock_timestamp(), r.start_by, r.expires_at,
+        r.control, r.control_reason, the_turn, the_walk;
+end $$;
