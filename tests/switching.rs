@@ -248,6 +248,34 @@ async fn while_every_provider_fails_there_is_one_alert_in_the_status_and_the_lis
 }
 
 #[tokio::test]
+async fn without_credentials_for_ses_nothing_leaves_and_somebody_is_called() {
+    let herald = Herald::start_without_workers().await;
+    let nowhere = [
+        ("AWS_ACCESS_KEY_ID", ""),
+        ("AWS_SECRET_ACCESS_KEY", ""),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+        ("AWS_CONFIG_FILE", "/dev/null"),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+    ];
+    let _worker = herald.worker_with("all", &nowhere);
+    let client = Client::live(&herald);
+    client.send_email("ada@example.com").await;
+    let failed = "select e ->> 'outcome', e ->> 'why' from engine.journal, jsonb_array_elements(events) e
+                  where e ->> 'event' = 'failed'";
+    let failed: (String, String) = eventually("an attempt has failed", || async {
+        sqlx::query_as(failed).fetch_optional(&*herald.database).await.unwrap()
+    })
+    .await;
+    let why = "Request failed: credentials could not be had".to_owned();
+    assert_eq!(failed, ("refused".to_owned(), why));
+    eventually("people are told", || async {
+        let list = objects(&herald, &["providers", "list"]);
+        list.iter().any(|seen| seen["alert"] == "ses_refuses_us").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn people_set_weights_and_no_rule_moves_them_until_they_lift_that() {
     let herald = Herald::start_without_workers().await;
     let because = ["--reason", "Firetext asks for less"];

@@ -42,6 +42,9 @@ pub struct SendError {
 /// SES takes no more emails until the day is over, or the account is given more.
 pub(crate) const DAILY_QUOTA: &str = "Request refused: daily quota exceeded";
 
+/// Nothing was sent to SES, since there is nothing to sign it with.
+pub(crate) const NO_CREDENTIALS: &str = "Request failed: credentials could not be had";
+
 impl SendError {
     /// Whether the trouble is the provider's own, or that of our way to it: no answer, a 5xx, one that nobody can read, or
     /// our credentials are refused. Whatever else it refuses may be the message's fault, or that of our pace.
@@ -56,11 +59,13 @@ impl SendError {
         }
     }
 
-    /// Whether it goes on until a person does something: credentials are refused, a quota is used up, or the provider
-    /// shows a certificate that is not trusted, such as one that has expired.
+    /// Whether it goes on until a person does something: credentials are refused or missing, a quota is used up, or the
+    /// provider shows a certificate that is not trusted, such as one that has expired.
     #[must_use]
     pub fn needs_a_person(&self) -> bool {
-        matches!(self.status, Some(401 | 403)) || self.reason == DAILY_QUOTA || certificate::is_distrust(&self.reason)
+        matches!(self.status, Some(401 | 403))
+            || [DAILY_QUOTA, NO_CREDENTIALS].contains(&self.reason.as_str())
+            || certificate::is_distrust(&self.reason)
     }
 
     pub(crate) fn new(outcome: Outcome, status: Option<u16>, reason: impl Into<String>) -> Self {

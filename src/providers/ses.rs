@@ -23,7 +23,7 @@ use aws_sdk_ses::types::{MessageTag, RawMessage};
 use aws_smithy_http_client::tls::Provider::Rustls;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
-use crate::outcome::DAILY_QUOTA;
+use crate::outcome::{DAILY_QUOTA, NO_CREDENTIALS};
 use crate::timing::Stopwatch;
 use crate::{Accepted, Email, Outcome, Secret, SendError, SetupError, Timeouts, certificate, http};
 use pace::Pace;
@@ -131,8 +131,14 @@ impl Client {
 
     /// Asks SES how many emails a second it takes, and keeps to that from here on.
     pub async fn learn_pace(&self) -> Result<f64, SendError> {
-        let quota = self.ses.get_send_quota().send().await;
-        let limit = quota.map_err(|error| classify(&error))?.max_send_rate();
+        let stopwatch = Stopwatch::start();
+        let asked = self
+            .ses
+            .get_send_quota()
+            .customize()
+            .interceptor(Timed(stopwatch.clone()));
+        let quota = asked.send().await.map_err(|error| classify(&error, &stopwatch))?;
+        let limit = quota.max_send_rate();
         // SES says -1 where there is no limit.
         if limit > 0.0 {
             self.pace.allow(limit);
@@ -179,7 +185,7 @@ impl Client {
             .interceptor(Timed(stopwatch.clone()))
             .send()
             .await
-            .map_err(|error| self.refused(classify(&error)))?;
+            .map_err(|error| self.refused(classify(&error, stopwatch)))?;
         if answer.message_id.is_empty() {
             return Err(SendError::unclear(200, "Invalid response: no MessageId"));
         }
@@ -236,11 +242,13 @@ impl Intercept for Timed {
     }
 }
 
-fn classify<E: ProvideErrorMetadata>(error: &SdkError<E>) -> SendError {
+fn classify<E: ProvideErrorMetadata>(error: &SdkError<E>, stopwatch: &Stopwatch) -> SendError {
     let classified = match error {
         SdkError::ConstructionFailure(_) => {
             SendError::new(Outcome::Refused, None, "Request failed: it could not be signed")
         }
+        // Credentials, to sign it with, are all that is waited for before.
+        _ if !stopwatch.has_left() => SendError::new(Outcome::Refused, None, NO_CREDENTIALS),
         SdkError::TimeoutError(_) => SendError::timeout(true),
         SdkError::DispatchFailure(failure) => {
             let connected = failure

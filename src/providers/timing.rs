@@ -48,6 +48,11 @@ impl Stopwatch {
         self.0.left.get_or_init(Instant::now);
     }
 
+    /// Whether any of it may have gone out.
+    pub fn has_left(&self) -> bool {
+        self.0.left.get().is_some()
+    }
+
     /// The head of the answer is there.
     pub fn is_answered(&self) {
         self.0.answered.get_or_init(Instant::now);
