@@ -89,7 +89,7 @@ impl Client {
             Some("2") => webpki::ring::RSA_PKCS1_2048_8192_SHA256,
             _ => return Err(Refusal::Forged("its signature is of an unknown version")),
         };
-        let certificate = self.certificate(envelope.certificate_url.as_deref()).await?;
+        let certificate = self.certificate(envelope).await?;
         EndEntityCert::try_from(&*certificate)
             .and_then(|certificate| certificate.verify_signature(algorithm, text.as_bytes(), &signature))
             .map_err(|_| Refusal::Forged("its signature is wrong"))
@@ -101,14 +101,14 @@ impl Client {
     /// [`Refusal::Forged`] when the answer would go elsewhere, [`Refusal::Later`] when it did not arrive.
     pub async fn confirm(&self, envelope: &Envelope) -> Result<(), Refusal> {
         let url = self
-            .trusted(envelope.subscribe_url.as_deref())
+            .trusted(envelope.subscribe_url.as_deref(), region(envelope))
             .ok_or(Refusal::Forged("the subscription would be confirmed elsewhere"))?;
         self.fetch(url).await.map(drop)
     }
 
-    async fn certificate(&self, url: Option<&str>) -> Result<Arc<CertificateDer<'static>>, Refusal> {
+    async fn certificate(&self, envelope: &Envelope) -> Result<Arc<CertificateDer<'static>>, Refusal> {
         let url = self
-            .trusted(url)
+            .trusted(envelope.certificate_url.as_deref(), region(envelope))
             .filter(names_a_certificate)
             .ok_or(Refusal::Forged("its certificate would come from elsewhere"))?;
         let fetching = async {
@@ -123,14 +123,16 @@ impl Client {
         certificate.map_err(|refusal: Arc<Refusal>| *refusal)
     }
 
-    /// The URL, if it leads to SNS.
-    fn trusted(&self, url: Option<&str>) -> Option<Url> {
+    /// The URL, if it leads to SNS in that region.
+    fn trusted(&self, url: Option<&str>, region: Option<&str>) -> Option<Url> {
         let url = Url::parse(url?).ok()?;
         if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
             return None;
         }
         let host = url.host_str()?;
-        let is_sns = url.scheme() == "https" && url.port().is_none() && is_host_of_sns(host);
+        let is_sns = url.scheme() == "https"
+            && url.port().is_none()
+            && region.is_some_and(|region| is_host_of_sns(host, region));
         let address = format!("{host}:{}", url.port_or_known_default()?);
         (is_sns || self.settings.hosts.contains(&address)).then_some(url)
     }
@@ -163,14 +165,27 @@ fn signed(envelope: &Envelope) -> Option<(String, Vec<u8>)> {
     Some((envelope.signed_text()?, signature))
 }
 
-/// `sns.<region>.amazonaws.com`, and the same in China.
-fn is_host_of_sns(host: &str) -> bool {
-    let region = host.strip_prefix("sns.").and_then(|rest| {
+/// Where the message's topic is, by its ARN: `arn:aws:sns:<region>:<account>:<name>`.
+fn region(envelope: &Envelope) -> Option<&str> {
+    envelope.topic_arn.as_deref()?.split(':').nth(3)
+}
+
+/// `sns.<region>.amazonaws.com`, and the same in China. Others of that form are S3's, whose buckets anybody may own:
+/// `sns.s3-eu-west-1.amazonaws.com`.
+fn is_host_of_sns(host: &str, region: &str) -> bool {
+    let named = host.strip_prefix("sns.").and_then(|rest| {
         rest.strip_suffix(".amazonaws.com")
             .or_else(|| rest.strip_suffix(".amazonaws.com.cn"))
     });
-    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    region.is_some_and(|region| region.len() >= 3 && region.bytes().all(is_allowed))
+    named == Some(region) && is_a_region(region)
+}
+
+/// Words and a digit, such as `eu-west-1` and `us-gov-west-1`.
+fn is_a_region(text: &str) -> bool {
+    let is_word = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
+    text.rsplit_once('-').is_some_and(|(words, number)| {
+        words.contains('-') && words.split('-').all(is_word) && matches!(number.as_bytes(), [b'0'..=b'9'])
+    })
 }
 
 /// Beside certificates these hosts serve an API, whose answers can be made to hold what a caller wants.
@@ -214,21 +229,43 @@ mod tests {
             hosts: vec!["127.0.0.1:6300".into()],
             ..Settings::default()
         });
-        let trusted = |url: &str| client.trusted(Some(url)).is_some();
-        for url in [
-            "https://sns.eu-west-1.amazonaws.com/x?Action=ConfirmSubscription",
-            "https://sns.us-gov-west-1.amazonaws.com/x",
-            "https://sns.cn-north-1.amazonaws.com.cn/x",
-            "https://SNS.eu-west-1.amazonaws.com:443/x",
-            "http://127.0.0.1:6300/x",
+        let trusted_in = |region: &str, url: &str| client.trusted(Some(url), Some(region)).is_some();
+        let trusted = |url: &str| trusted_in("eu-west-1", url);
+        for (region, url) in [
+            (
+                "eu-west-1",
+                "https://sns.eu-west-1.amazonaws.com/x?Action=ConfirmSubscription",
+            ),
+            ("us-gov-west-1", "https://sns.us-gov-west-1.amazonaws.com/x"),
+            ("cn-north-1", "https://sns.cn-north-1.amazonaws.com.cn/x"),
+            ("eu-west-1", "https://SNS.eu-west-1.amazonaws.com:443/x"),
+            ("eu-west-1", "http://127.0.0.1:6300/x"),
         ] {
-            assert!(trusted(url), "{url}");
+            assert!(trusted_in(region, url), "{url}");
+        }
+        // Buckets of the name `sns`, and whoever owns one could invent topics.
+        for region in [
+            "s3-eu-west-1",
+            "s3",
+            "s3-external-1",
+            "s3-website-eu-west-1",
+            "s3.eu-west-1",
+            "",
+        ] {
+            for url in [
+                format!("https://sns.{region}.amazonaws.com/SimpleNotificationService-1.pem"),
+                format!("https://sns.{region}.amazonaws.com.cn/SimpleNotificationService-1.pem"),
+            ] {
+                assert!(!trusted(&url), "{url}");
+                assert!(!trusted_in(region, &url), "{url}");
+            }
         }
         for url in [
             "http://sns.eu-west-1.amazonaws.com/x",
             "https://sns.eu-west-1.amazonaws.com:8443/x",
             "https://sns.eu-west-1.amazonaws.com.evil.example/x",
             "https://sns.evil.example/.amazonaws.com",
+            "https://sns.us-east-1.amazonaws.com/x",
             "https://sns.a.b.amazonaws.com/x",
             "https://sns..amazonaws.com/x",
             "https://bucket.s3.amazonaws.com/x",
@@ -241,7 +278,9 @@ mod tests {
         ] {
             assert!(!trusted(url), "{url}");
         }
-        assert!(client.trusted(None).is_none());
+        assert!(client.trusted(None, Some("eu-west-1")).is_none());
+        let of_no_topic = client.trusted(Some("https://sns.eu-west-1.amazonaws.com/x"), None);
+        assert!(of_no_topic.is_none());
     }
 
     #[test]
