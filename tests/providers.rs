@@ -493,6 +493,7 @@ async fn each_call_tells_how_long_it_took_as_a_whole_and_without_our_own_part() 
 #[tokio::test]
 async fn trouble_of_the_provider_is_told_from_trouble_with_a_message_and_from_what_needs_a_person() {
     let refusal = r#"{"code":5,"description":"Message too long"}"#;
+    let revoked = r#"{"code":1,"description":"Authentication error"}"#;
     for (status, body, is_fault, needs_a_person) in [
         (500, "x", true, false),
         (502, "x", true, false),
@@ -500,6 +501,7 @@ async fn trouble_of_the_provider_is_told_from_trouble_with_a_message_and_from_wh
         (429, "x", false, false),
         (400, "x", false, false),
         (200, refusal, false, false),
+        (200, revoked, true, true),
         (200, "<html>Back soon</html>", true, false),
     ] {
         let error = outcome("firetext", Answer::text(status, body)).await.unwrap_err();

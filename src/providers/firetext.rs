@@ -5,6 +5,7 @@ use reqwest::Url;
 use serde_json::Value;
 
 use crate::http::{self, Answer};
+use crate::outcome::UNKNOWN_KEY;
 use crate::timing::Stopwatch;
 use crate::{Accepted, Outcome, ReceiptUrl, Secret, SendError, SetupError, Text, Timeouts};
 
@@ -83,6 +84,7 @@ fn read_answer(answer: &Answer) -> Result<(), SendError> {
             Outcome::Refused,
             Some(answer.status),
             match code.as_i64() {
+                Some(1) => UNKNOWN_KEY.to_owned(),
                 Some(code) => format!("Request refused: code {code}"),
                 None => "Request refused".to_owned(),
             },

@@ -42,6 +42,9 @@ pub struct SendError {
 /// SES takes no more emails until the day is over, or the account is given more.
 pub(crate) const DAILY_QUOTA: &str = "Request refused: daily quota exceeded";
 
+/// Firetext does not know our key. It says so with a 200.
+pub(crate) const UNKNOWN_KEY: &str = "Request refused: authentication error";
+
 /// Nothing was sent to SES, since there is nothing to sign it with.
 pub(crate) const NO_CREDENTIALS: &str = "Request failed: credentials could not be had";
 
@@ -52,9 +55,7 @@ impl SendError {
     pub fn is_fault(&self) -> bool {
         match self.outcome {
             Outcome::Unknown => true,
-            Outcome::Refused => self
-                .status
-                .is_none_or(|status| status >= 500 || matches!(status, 401 | 403)),
+            Outcome::Refused => self.is_of_credentials() || self.status.is_none_or(|status| status >= 500),
             Outcome::Throttled { .. } | Outcome::Never => false,
         }
     }
@@ -63,9 +64,13 @@ impl SendError {
     /// provider shows a certificate that is not trusted, such as one that has expired.
     #[must_use]
     pub fn needs_a_person(&self) -> bool {
-        matches!(self.status, Some(401 | 403))
+        self.is_of_credentials()
             || [DAILY_QUOTA, NO_CREDENTIALS].contains(&self.reason.as_str())
             || certificate::is_distrust(&self.reason)
+    }
+
+    fn is_of_credentials(&self) -> bool {
+        matches!(self.status, Some(401 | 403)) || self.reason == UNKNOWN_KEY
     }
 
     pub(crate) fn new(outcome: Outcome, status: Option<u16>, reason: impl Into<String>) -> Self {
