@@ -9,7 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use herald_providers::{
-    Accepted, Email, Outcome, ReceiptUrl, SendError, SmsClient, Text, Timeouts, firetext, mmg, ses,
+    Accepted, Email, Outcome, ReceiptUrl, SendError, SmsClient, Text, Timeouts, callbacks, firetext, mmg, ses,
 };
 use mail_parser::MessageParser;
 use serde_json::{Value, json};
@@ -391,6 +391,10 @@ async fn a_provider_that_is_too_busy_throttles() {
         (429, "Retry-After: 7\r\n", wait(7)),
         (503, "Retry-After: 2\r\n", wait(2)),
         (503, "Retry-After: 999999\r\n", wait(3600)),
+        (503, "Retry-After: 99999999999999999999999\r\n", wait(3600)),
+        (503, "Retry-After: Fri, 31 Dec 9999 23:59:59 GMT\r\n", wait(3600)),
+        (503, "Retry-After: Thu, 01 Jan 1970 00:00:00 GMT\r\n", Outcome::Refused),
+        (503, "Retry-After: soon\r\n", Outcome::Refused),
         (503, "", Outcome::Refused),
         (500, "", Outcome::Refused),
     ] {
@@ -403,6 +407,41 @@ async fn a_provider_that_is_too_busy_throttles() {
         let error = outcome("firetext", answer).await.unwrap_err();
         assert_eq!((error.outcome, error.status), (expected, Some(status)));
     }
+}
+
+#[tokio::test]
+async fn a_pause_can_be_asked_for_up_to_a_date_by_providers_and_services() {
+    let asked = Duration::from_secs(100);
+    let until = (chrono::Utc::now() + asked).format("%a, %d %b %Y %H:%M:%S GMT");
+    let answer = Answer::Http {
+        status: 503,
+        headers: format!("Retry-After: {until}\r\n"),
+        body: "x".into(),
+        truncate: false,
+    };
+    let is_right = |after: Option<Duration>| (asked / 2..=asked).contains(&after.unwrap());
+    for provider in ["firetext", "mmg"] {
+        let outcome = outcome(provider, answer.clone()).await.unwrap_err().outcome;
+        assert!(
+            matches!(outcome, Outcome::Throttled { after } if is_right(after)),
+            "{provider}: {outcome:?}"
+        );
+    }
+    let service = Server::start(answer).await;
+    let call = callbacks::Call {
+        url: format!("http://{}/", service.address),
+        bearer_token: "a token".into(),
+        signing_key: None,
+        id: ID,
+        sequence: 1,
+        body: "{}".into(),
+    };
+    let client = callbacks::Client::new(callbacks::Settings { allow_private: true }).unwrap();
+    let refusal = client.call(&call).await.unwrap_err();
+    assert!(
+        matches!(refusal, callbacks::Refusal::Again { after, .. } if is_right(after)),
+        "{refusal:?}"
+    );
 }
 
 #[tokio::test]

@@ -9,19 +9,18 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use chrono::{DateTime, Utc};
 use herald_message::callback::signature;
 use reqwest::{
-    Response, Url,
+    Url,
     dns::{Addrs, Name, Resolve, Resolving},
-    header::{CONTENT_TYPE, RETRY_AFTER},
+    header::CONTENT_TYPE,
     redirect::Policy,
 };
 use uuid::Uuid;
 
 use crate::{
     Secret, SetupError,
-    http::{LONGEST_RETRY_AFTER, read, retry_after, use_ring},
+    http::{read, retry_after, use_ring},
 };
 
 /// A whole call, from looking the name up to the last byte of the answer.
@@ -104,7 +103,7 @@ impl Client {
         }
         let answered = request.body(call.body.clone()).send().await;
         let mut response = answered.map_err(|error| no_answer(&error))?;
-        let (status, after) = (response.status().as_u16(), asked_for(&response));
+        let (status, after) = (response.status().as_u16(), retry_after(&response));
         // Only to keep the connection: what it says changes nothing.
         drop(read(&mut response).await);
         match status {
@@ -153,16 +152,6 @@ fn builder(allow_private: bool) -> reqwest::ClientBuilder {
     } else {
         builder.https_only(true).dns_resolver(Arc::new(PublicOnly))
     }
-}
-
-/// `Retry-After`, in seconds or as a date.
-fn asked_for(response: &Response) -> Option<Duration> {
-    retry_after(response).or_else(|| {
-        let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
-        let until = DateTime::parse_from_rfc2822(text).ok()?;
-        let wait = (until.to_utc() - Utc::now()).to_std().ok()?;
-        Some(wait.min(LONGEST_RETRY_AFTER))
-    })
 }
 
 fn again(why: &str) -> Refusal {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use herald_message::receipt::Provider;
 use reqwest::header::RETRY_AFTER;
 use reqwest::redirect::Policy;
@@ -14,7 +15,7 @@ use crate::{Outcome, ReceiptUrl, SendError, SetupError, Timeouts, certificate};
 pub(crate) const LONGEST_ANSWER: usize = 64 * 1024;
 
 /// A wish to wait for longer than this is not believed.
-pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// A client for one provider. Idle connections are dropped before a provider's load balancer would (60 s and more),
 /// so that few requests meet a connection that is just being closed: each of those has an unknown outcome.
@@ -147,15 +148,15 @@ pub(crate) fn no_answer(error: &reqwest::Error) -> SendError {
     }
 }
 
-/// `Retry-After` in seconds; the form with a date is not used by these providers.
+/// `Retry-After`, in seconds or as a date. One that is over asks for nothing.
 pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
-    let seconds = response
-        .headers()
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
+    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let wait = if is_number {
+        text.parse().map_or(Duration::MAX, Duration::from_secs)
+    } else {
+        let until = DateTime::parse_from_rfc2822(text).ok()?;
+        (until.to_utc() - Utc::now()).to_std().ok()?
+    };
+    Some(wait.min(LONGEST_RETRY_AFTER))
 }
