@@ -276,6 +276,30 @@ async fn without_credentials_for_ses_nothing_leaves_and_somebody_is_called() {
 }
 
 #[tokio::test]
+async fn a_key_that_firetext_refuses_calls_somebody_until_firetext_is_disabled() {
+    let herald = Herald::start_all().await;
+    let client = Client::live(&herald);
+    let revoked = json!({"status": 200, "accept": false, "code": "1", "message": "Authentication error"});
+    client.faults("firetext", &revoked).await;
+    let is_raised = || {
+        let list = objects(&herald, &["providers", "list"]);
+        list.iter().any(|seen| seen["alert"] == "firetext_refuses_us")
+    };
+    eventually("people are told, and texts leave Firetext", || async {
+        client.send_text("07700900123").await;
+        (weights(&herald).await == (0, 100) && is_raised()).then_some(())
+    })
+    .await;
+    let disable = ["providers", "disable", "firetext", "--reason", "the key is revoked"];
+    assert_eq!(printed(&herald, &disable), "firetext is disabled\n");
+    eventually("the alert is over", || async {
+        client.send_text("07700900123").await;
+        (!is_raised()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn people_set_weights_and_no_rule_moves_them_until_they_lift_that() {
     let herald = Herald::start_without_workers().await;
     let because = ["--reason", "Firetext asks for less"];

@@ -12,7 +12,7 @@ use std::{
 
 use herald_store::{
     NotificationType, Result,
-    providers::{self, Change, Delivery, EMAIL_FAILING, Fall, SMS_FAILING, Watched},
+    providers::{self, Change, Delivery, EMAIL_FAILING, Fall, SMS_FAILING, Traffic, Watched},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -91,19 +91,21 @@ impl Switch {
 
     async fn share(&self, seen: Vec<Seen>) -> Result<()> {
         let mut conn = self.pool.acquire().await?;
-        for seen in &seen {
-            if let Some(why) = &seen.for_a_person {
-                let provider = &seen.traffic.provider;
-                raise(&mut conn, &refused_by(provider), 1, &json!({ "error": why })).await?;
-            }
-        }
-        let traffic: Vec<_> = seen.into_iter().map(|seen| seen.traffic).collect();
+        let (traffic, troubles): (Vec<_>, Vec<_>) =
+            seen.into_iter().map(|seen| (seen.traffic, seen.for_a_person)).unzip();
         providers::add_traffic(&mut conn, &traffic).await?;
         let erred = traffic.iter().any(|traffic| traffic.errors > 0);
         if !erred && !self.is_alarmed.load(Ordering::Relaxed) {
             return Ok(());
         }
         let texts = watched(&mut conn, NotificationType::Sms).await?;
+        let emails = watched(&mut conn, NotificationType::Email).await?;
+        for (Traffic { provider, .. }, why) in traffic.iter().zip(&troubles) {
+            let is_active = texts.iter().chain(&emails).any(|side| side.identifier == *provider);
+            if let Some(why) = why.as_ref().filter(|_| is_active) {
+                raise(&mut conn, &refused_by(provider), 1, &json!({ "error": why })).await?;
+            }
+        }
         if let Some(pair) = pair(&texts) {
             // Falls that are remembered can only forbid a move, so they are asked for only where there may be one.
             if self.policy.after_errors(&pair, &[]).is_some() {
@@ -111,7 +113,7 @@ impl Switch {
                 self.carry_out(&mut conn, decide, &Map::new()).await?;
             }
         }
-        self.look_for_outages(&mut conn, &texts).await
+        self.look_for_outages(&mut conn, &texts, &emails).await
     }
 
     /// Looks at how fast texts are delivered, and takes a step from a provider that is slow while the other is not.
@@ -119,7 +121,8 @@ impl Switch {
         let mut conn = self.pool.acquire().await?;
         providers::forget_traffic(&mut conn, HOUR.as_secs_f64()).await?;
         let texts = watched(&mut conn, NotificationType::Sms).await?;
-        self.look_for_outages(&mut conn, &texts).await?;
+        let emails = watched(&mut conn, NotificationType::Email).await?;
+        self.look_for_outages(&mut conn, &texts, &emails).await?;
         let (within, after) = (
             self.policy.slow_within.as_secs_f64(),
             self.policy.slow_after.as_secs_f64(),
@@ -195,12 +198,11 @@ impl Switch {
     }
 
     /// Raises an alert for each channel that nobody serves any more, and lowers those that are over.
-    async fn look_for_outages(&self, conn: &mut PgConnection, texts: &[Watched]) -> Result<()> {
+    async fn look_for_outages(&self, conn: &mut PgConnection, texts: &[Watched], emails: &[Watched]) -> Result<()> {
         let raised = providers::alerts(conn).await?;
         let is_raised = |name: &str| raised.iter().any(|alert| alert.name == name);
         let mut is_alarmed = !raised.is_empty();
-        let emails = watched(conn, NotificationType::Email).await?;
-        for (sides, alert) in [(texts, SMS_FAILING), (&emails, EMAIL_FAILING)] {
+        for (sides, alert) in [(texts, SMS_FAILING), (emails, EMAIL_FAILING)] {
             if !is_raised(alert) && self.policy.all_fail(sides) {
                 let within = self.policy.outage_alert_after + MINUTE;
                 let names: Vec<&str> = sides.iter().map(|side| side.identifier.as_str()).collect();
@@ -212,12 +214,13 @@ impl Switch {
             } else if is_raised(alert) && sides.iter().any(is_well) {
                 lower(conn, alert).await?;
             }
-            for side in sides {
-                let refused = refused_by(&side.identifier);
-                let refused = raised.iter().find(|alert| alert.name == refused);
-                if let Some(alert) = refused.filter(|alert| takes_messages_again(side, alert.seconds)) {
-                    lower(conn, &alert.name).await?;
-                }
+        }
+        for alert in raised.iter().filter(|alert| alert.name.ends_with(REFUSES_US)) {
+            let mut sides = texts.iter().chain(emails);
+            let side = sides.find(|side| refused_by(&side.identifier) == alert.name);
+            // One that people have disabled is asked no more.
+            if side.is_none_or(|side| takes_messages_again(side, alert.seconds)) {
+                lower(conn, &alert.name).await?;
             }
         }
         // Should all have been lowered, the next look learns it.
@@ -294,8 +297,10 @@ async fn lower(conn: &mut PgConnection, alert: &str) -> Result<()> {
     Ok(())
 }
 
+const REFUSES_US: &str = "_refuses_us";
+
 fn refused_by(provider: &str) -> String {
-    format!("{provider}_refuses_us")
+    format!("{provider}{REFUSES_US}")
 }
 
 fn in_words(alert: &str) -> &'static str {
