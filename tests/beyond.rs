@@ -260,6 +260,27 @@ async fn the_timeline_tells_what_happened_and_what_is_waited_for() {
 }
 
 #[tokio::test]
+async fn the_timeline_tells_of_trouble_with_our_database_and_not_what_it_said() {
+    let herald = Herald::start_without_workers().await;
+    let client = Client::live(&herald);
+    let id = client.send_text("07900900123").await;
+    sqlx::query("alter table provider_details rename to of_a_name_that_is_ours_alone")
+        .execute(&*herald.database)
+        .await
+        .unwrap();
+    let _worker = herald.worker();
+    let path = format!("/v2/notifications/{id}/timeline");
+    let timeline = eventually("it waits to be tried again", || async {
+        let timeline = client.look_at(&path).await;
+        (timeline["waits_for"]["reason"] == "retry").then_some(timeline)
+    })
+    .await;
+    let told = timeline.to_string();
+    assert!(told.contains("our database failed"), "{told}");
+    assert!(!told.contains("provider_details"), "{told}");
+}
+
+#[tokio::test]
 async fn a_change_counts_at_once() {
     let herald = Herald::start_without_workers().await;
     let client = Client::live(&herald);

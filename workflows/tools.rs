@@ -35,7 +35,7 @@ use crate::{
     switching::Policy,
 };
 use choice::{Choice, Weights};
-use reading::Reader;
+use reading::{Reader, Unread};
 pub use switch::Moved;
 use switch::Switch;
 use traffic::Counter;
@@ -400,7 +400,8 @@ impl Tools {
     }
 
     async fn read(&self, id: Uuid) -> Result<Option<ToSend>, AttemptError> {
-        self.messages.read(id).await.map_err(database)
+        let unread = |Unread| our_database_failed();
+        self.messages.read(id).await.map_err(unread)
     }
 
     fn personalisation(&self, message: &ToSend) -> Result<Personalisation, AttemptError> {
@@ -469,10 +470,16 @@ fn in_words(error: &SendError) -> String {
     }
 }
 
-/// Our own database: whatever it is, nothing has been done yet. A provider's long back-off is not meant for it.
+/// Our own database. Services can read why an attempt failed; what the database says is for us alone.
 fn database(error: impl std::fmt::Display) -> AttemptError {
+    tracing::warn!(%error, "an attempt failed because our database did");
+    our_database_failed()
+}
+
+/// Whatever it is, nothing has been done yet. A provider's long back-off is not meant for it.
+fn our_database_failed() -> AttemptError {
     AttemptError::Again {
-        why: format!("our database: {error}"),
+        why: "our database failed".to_owned(),
         after: Some(Duration::from_secs(15)),
     }
 }

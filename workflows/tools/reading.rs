@@ -17,8 +17,12 @@ pub(super) struct Reader(mpsc::Sender<Wanted>);
 
 struct Wanted {
     id: Uuid,
-    reply: oneshot::Sender<Result<Option<ToSend>, String>>,
+    reply: oneshot::Sender<Result<Option<ToSend>, Unread>>,
 }
+
+/// The query of many failed, and has told the log why.
+#[derive(Clone, Copy)]
+pub(super) struct Unread;
 
 impl Reader {
     #[expect(clippy::disallowed_methods, reason = "it belongs to the tools, not to a story")]
@@ -34,14 +38,11 @@ impl Reader {
     }
 
     /// The message; none when there is no such id.
-    ///
-    /// # Errors
-    /// In words, since many callers share one.
-    pub async fn read(&self, id: Uuid) -> Result<Option<ToSend>, String> {
+    pub async fn read(&self, id: Uuid) -> Result<Option<ToSend>, Unread> {
         let (reply, answer) = oneshot::channel();
-        let gone = |_| "the reader has stopped".to_owned();
-        self.0.send(Wanted { id, reply }).await.map_err(|_| gone(()))?;
-        answer.await.map_err(|_| gone(()))?
+        // The reader stops with the process.
+        self.0.send(Wanted { id, reply }).await.map_err(|_| Unread)?;
+        answer.await.map_err(|_| Unread)?
     }
 }
 
@@ -52,6 +53,10 @@ async fn answer(pool: &PgPool, batch: Vec<Wanted>) {
         .await
         .map_err(|_| "no answer".to_owned())
         .and_then(|read| read.map_err(|error: herald_store::Error| error.to_string()));
+    let read = read.map_err(|error| {
+        tracing::warn!(error, attempts = ids.len(), "attempts failed because our database did");
+        Unread
+    });
     let found = read.map(|rows| {
         rows.into_iter()
             .map(|row| (row.id, row))
@@ -60,7 +65,7 @@ async fn answer(pool: &PgPool, batch: Vec<Wanted>) {
     for Wanted { id, reply } in batch {
         let answer = match &found {
             Ok(rows) => Ok(rows.get(&id).cloned()),
-            Err(why) => Err(why.clone()),
+            Err(unread) => Err(*unread),
         };
         // A story that was stopped meanwhile needs no answer.
         let _ = reply.send(answer);
