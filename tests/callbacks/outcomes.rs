@@ -144,6 +144,27 @@ async fn what_has_waited_for_a_day_is_given_up_once_its_endpoint_fails() {
 }
 
 #[tokio::test]
+async fn however_many_are_late_all_are_given_up() {
+    let herald = Herald::start_api_only(&json!({})).await;
+    let (lane, late) = (other_lane(), 20_001_i64);
+    happen(&herald, lane, 2).await;
+    let many = "insert into service_callback_event (id, service_id, callback_type, sequence, payload, give_up_at)
+        select gen_random_uuid(), service_id, callback_type, 1 + n, payload, now()
+        from service_callback_event, generate_series(2, $1) n where sequence = 1";
+    sqlx::query(many).bind(late).execute(&*herald.database).await.unwrap();
+    sqlx::query("update service_callback_event set give_up_at = now() where sequence = 1")
+        .execute(&*herald.database)
+        .await
+        .unwrap();
+    let mut conn = herald.database.acquire().await.unwrap();
+    let given_up = herald_store::callbacks::give_up_late(&mut conn, lane).await.unwrap();
+    assert_eq!(given_up, late.unsigned_abs());
+    let waiting = "select sequence from service_callback_event where undeliverable_at is null";
+    let waiting: Vec<i64> = sqlx::query_scalar(waiting).fetch_all(&mut *conn).await.unwrap();
+    assert_eq!(waiting, [2], "it has time");
+}
+
+#[tokio::test]
 async fn an_event_that_its_endpoint_cannot_bear_makes_way_but_only_if_the_next_is_taken() {
     let herald = Herald::start_all().await;
     endpoint(&herald, lane(SERVICE), "callbacks").await;

@@ -6,6 +6,9 @@ use uuid::Uuid;
 use super::Lane;
 use crate::{CallbackType, Result, sealed::Sealed};
 
+/// Events that are given up in one statement.
+const LATE_AT_ONCE: i64 = 10_000;
+
 /// The next thing to tell.
 #[derive(Clone, Debug)]
 pub struct Waiting {
@@ -93,8 +96,20 @@ pub async fn failed_once(conn: &mut PgConnection, id: Uuid, why: &str) -> Result
     Ok(())
 }
 
-/// Gives up on what has waited for too long, and says how many events that were.
+/// Gives up on all that has waited for too long, and says how many events that were. Outside of a transaction, so that
+/// those in the middle of it hold up nobody.
 pub async fn give_up_late(conn: &mut PgConnection, lane: Lane) -> Result<u64> {
+    let mut late = 0;
+    loop {
+        let given_up = give_up_some(conn, lane).await?;
+        late += given_up;
+        if given_up < LATE_AT_ONCE.unsigned_abs() {
+            return Ok(late);
+        }
+    }
+}
+
+async fn give_up_some(conn: &mut PgConnection, lane: Lane) -> Result<u64> {
     let done = sqlx::query!(
         "
         update service_callback_event
@@ -102,10 +117,11 @@ pub async fn give_up_late(conn: &mut PgConnection, lane: Lane) -> Result<u64> {
         where undeliverable_at is null and id = any (array(
             select id from service_callback_event
             where service_id = $1 and callback_type = $2 and undeliverable_at is null and give_up_at <= now()
-            order by sequence limit 10000 for update))
+            order by sequence limit $3 for update))
         ",
         lane.service_id,
         lane.callback_type.as_str(),
+        LATE_AT_ONCE,
     )
     .execute(conn)
     .await?;
