@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     callbacks::{calls, endpoint, lane},
-    harness::{Herald, SEALING_KEYS, SERVICE, eventually, http},
+    harness::{Herald, SEALING_KEYS, SERVICE, database, eventually, http},
 };
 
 /// Case numbers where Herald differs on purpose, and why.
@@ -233,4 +233,57 @@ fn compare_told(told: &[Value], case: &Case<'_>, expected: &Value) -> Option<(us
     let statuses = queued.iter().filter(|task| *task == "send-delivery-status");
     let expected: Vec<&Value> = statuses.map(|_| &expected["status"]).collect();
     (told != expected).then(|| (case.number, format!("its service was told {told:?}, not {expected:?}")))
+}
+
+/// A receipt about one notification, as its provider would post it.
+fn receipt(herald: &Herald, provider: &str, id: &str) -> reqwest::RequestBuilder {
+    let post = |path: &str| http().post(format!("{}/notifications/{path}", herald.base_url));
+    match provider {
+        "firetext" => post("sms/firetext").form(&[("status", "0"), ("reference", id)]),
+        "mmg" => post("sms/mmg").json(&json!({"CID": id, "status": "3"})),
+        _ => {
+            let message = json!({"notificationType": "Delivery", "mail": {"messageId": id}}).to_string();
+            post("email/ses").json(&herald.signed(json!({"Type": "Notification", "Message": message})))
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_has_credentials_must_show_them_with_each_receipt() {
+    let herald = Herald::start_without_api(database().await).await;
+    let settings = [
+        ("FIRETEXT_RECEIPT_CREDENTIALS", "firetext:one secret"),
+        ("MMG_RECEIPT_CREDENTIALS", "mmg:another: secret"),
+        ("SES_RECEIPT_CREDENTIALS", "ses:a third secret"),
+    ];
+    let _api = herald.api_with(&settings).await;
+    let accepted = async || -> i64 {
+        let all = "select (select count(*) from engine.run) + (select count(*) from engine.signal)";
+        sqlx::query_scalar(all).fetch_one(&*herald.database).await.unwrap()
+    };
+    let pairs = settings.map(|(_, pair)| pair.split_once(':').unwrap());
+    for (turn, (provider, password)) in pairs.into_iter().enumerate() {
+        let id = Uuid::now_v7().to_string();
+        let before = accepted().await;
+        let status = async |name: &str, password: Option<&str>| {
+            let request = receipt(&herald, provider, &id).basic_auth(name, password);
+            request.send().await.unwrap().status().as_u16()
+        };
+        let without = receipt(&herald, provider, &id).send().await.unwrap();
+        assert_eq!(without.status(), 401, "{provider}");
+        assert!(without.headers().contains_key("www-authenticate"), "{provider}");
+        let (other, others) = pairs[(turn + 1) % pairs.len()];
+        for (name, password) in [
+            (provider, None),
+            (provider, Some("wrong")),
+            (provider, Some(others)),
+            ("wrong", Some(password)),
+            (other, Some(others)),
+        ] {
+            assert_eq!(status(name, password).await, 403, "{provider}: {name} {password:?}");
+        }
+        assert_eq!(accepted().await, before, "{provider}: nothing of it is kept");
+        assert_eq!(status(provider, Some(password)).await, 200, "{provider}");
+        assert!(accepted().await > before, "{provider}: it is kept");
+    }
 }
