@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     callbacks::{calls, endpoint, lane},
-    harness::{Herald, SEALING_KEYS, SERVICE, database, eventually, http},
+    harness::{Client, Herald, SEALING_KEYS, SERVICE, database, eventually, http},
 };
 
 /// Case numbers where Herald differs on purpose, and why.
@@ -286,4 +286,56 @@ async fn a_provider_that_has_credentials_must_show_them_with_each_receipt() {
         assert_eq!(status(provider, Some(password)).await, 200, "{provider}");
         assert!(accepted().await > before, "{provider}: it is kept");
     }
+}
+
+#[tokio::test]
+async fn what_is_unknown_in_a_receipt_is_told_once_a_message_however_often_it_is_posted() {
+    let herald = Herald::start_without_api(database().await).await;
+    let logs = ["api", "worker"].map(|role| std::env::temp_dir().join(format!("herald-{role}-{}", Uuid::new_v4())));
+    let warnings = [("HERALD_LOG", "warn")];
+    let _api = herald.api_logging(&logs[0], &warnings).await;
+    let _worker = herald.worker_logging(&logs[1], &warnings);
+    let alone = ["providers", "set-priority", "firetext", "100", "--reason", "a test"];
+    assert!(herald.command(&alone).status.success());
+    let client = Client::live(&herald);
+    client.faults("firetext", &json!({"missing_receipts": true})).await;
+    let [of_status, of_code] = [
+        client.send_text("07700900123").await,
+        client.send_text("07700900123").await,
+    ];
+    let nobodys = Uuid::now_v7().to_string();
+    let post = async |fields: [(&str, &str); 3]| {
+        let url = format!("{}/notifications/sms/firetext", herald.base_url);
+        let answer = http().post(url).form(&fields).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    };
+    for id in [&of_status, &of_code] {
+        client.until(id, "sending").await;
+    }
+    for round in 0..3 {
+        for status in ["8", "9", "10"] {
+            post([("status", status), ("code", ""), ("reference", &of_status)]).await;
+            post([("status", status), ("code", ""), ("reference", &nobodys)]).await;
+        }
+        post([("status", "1"), ("code", "777"), ("reference", &of_code)]).await;
+        if round == 0 {
+            client.until(&of_status, "technical-failure").await;
+            client.until(&of_code, "permanent-failure").await;
+        }
+    }
+    until_settled(&herald).await;
+    let [api, worker] = logs.map(|log| {
+        let lines = std::fs::read_to_string(&log).unwrap();
+        std::fs::remove_file(log).unwrap();
+        lines
+    });
+    assert_eq!(api, "");
+    let lines: Vec<&str> = worker.lines().collect();
+    assert_eq!(lines.len(), 2, "{worker}");
+    let is_told = |words: [&str; 3]| lines.iter().any(|line| words.iter().all(|word| line.contains(word)));
+    assert!(
+        is_told(["ERROR", "Firetext callback failed: status ", &of_status]),
+        "{worker}"
+    );
+    assert!(is_told(["WARN", "777", &of_code]), "{worker}");
 }

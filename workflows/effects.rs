@@ -1,6 +1,10 @@
 //! What stories change in our tables: each effect is applied in batches, in the transaction that records its step.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use herald_engine::{Effect, EffectError, EffectResult, Locked, Transient};
 use herald_message::status::Status;
@@ -75,6 +79,7 @@ impl Effect for Happened {
         }
         let mut settled = notifications::settle(conn, &receipts).await.map_err(told)?;
         measure_receipts(&receipts, &settled);
+        tell_of_unknown(&receipts, &settled);
         settled.extend(notifications::fail(conn, &late).await.map_err(told)?);
         for settled in &settled {
             tracing::debug!(notification = %settled.id, status = %settled.status, "settled");
@@ -176,6 +181,32 @@ fn measure_receipts(settlements: &[&Settlement], settled: &[Settled]) {
     for settled in settled {
         if let (Some(provider), Some(after)) = (by.get(&settled.id), settled.sent_ms_ago) {
             measures::receipted(provider, settled.status, millis(after));
+        }
+    }
+}
+
+/// What a provider never documented. Only a receipt that settles a message is told of, once: whoever posts others, as
+/// anybody may, does not write our log.
+fn tell_of_unknown(settlements: &[&Settlement], settled: &[Settled]) {
+    let mut told = HashSet::new();
+    for Settlement { id, receipt, .. } in settlements {
+        let has_become = |statuses: &[Status]| {
+            settled
+                .iter()
+                .any(|settled| settled.id == *id && statuses.contains(&settled.status))
+        };
+        if let Some(error) = receipt.unknown_status_error()
+            && has_become(&[Status::TechnicalFailure])
+            && told.insert(*id)
+        {
+            tracing::error!(notification = %id, "{error}");
+        }
+        if let Some(code) = receipt.unknown_code()
+            && has_become(&[Status::PermanentFailure, Status::TemporaryFailure])
+            && told.insert(*id)
+        {
+            let provider = receipt.provider.name();
+            tracing::warn!(notification = %id, provider, code, "a receipt's code is unknown");
         }
     }
 }

@@ -136,9 +136,6 @@ async fn take_sms(
         Ok(callback) => callback,
         Err(error) => return Ok(Received::not_understood(&error)),
     };
-    if let Some(error) = receipt.unknown_status_error() {
-        tracing::error!(notification = notification_id.map(tracing::field::display), "{error}");
-    }
     match notification_id {
         Some(id) => herald_workflows::receipts::sms(engine, id, receipt).await?,
         None => tracing::warn!(

@@ -129,6 +129,14 @@ impl Receipt {
         })
     }
 
+    /// Firetext's code of a failure, where it never documented that one.
+    #[must_use]
+    pub fn unknown_code(&self) -> Option<&str> {
+        let failed = self.provider == Provider::Firetext && self.status == Some(Status::PermanentFailure);
+        let code = self.detailed_code.as_deref().filter(|_| failed);
+        code.filter(|code| firetext::code(code).is_none())
+    }
+
     /// Why an unknown status could not be understood, in Notify's words.
     #[must_use]
     pub fn unknown_status_error(&self) -> Option<String> {
