@@ -3,14 +3,14 @@
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 use uuid::Uuid;
 
 use crate::{
     Error,
     claims::Claimed,
     committer::Client,
-    leases::Watch,
+    leases::Lease,
     past::Past,
     registry::Stories,
     run::{Beginning, Run},
@@ -54,7 +54,7 @@ impl Executor {
         } = claimed;
         let row = Arc::new(row);
         // On the heap: what calls this moves it about until it runs.
-        let played = Box::pin(self.play(row.clone(), owner, past, lease.watch()));
+        let played = Box::pin(self.play(row.clone(), owner, past, &lease));
         if let Some(Err(error)) = lease.lost.run_until_cancelled(played).await {
             // Whatever was not written was not done: the lease ends, and the run is claimed again.
             tracing::warn!(run = %row.id, workflow = %row.workflow, %error, "let go of a run");
@@ -62,7 +62,7 @@ impl Executor {
         drop((lease, permit));
     }
 
-    async fn play(&self, row: Arc<ClaimedRow>, owner: Uuid, past: Past, lease: Watch) -> Result<(), Error> {
+    async fn play(&self, row: Arc<ClaimedRow>, owner: Uuid, past: Past, lease: &Lease) -> Result<(), Error> {
         let (parked, is_parked) = oneshot::channel();
         let ((replay, inbox), unreadable) = match past {
             Ok(past) => (past, None),
@@ -74,7 +74,8 @@ impl Executor {
             replay,
             inbox,
             slot: self.slots.slot(),
-            lease: Some(lease),
+            claimed: lease.since,
+            lease: Some(lease.watch()),
         };
         let mut run = Run::new(beginning, self.client.clone(), parked);
         if row.deaths > self.deaths {
@@ -103,6 +104,7 @@ impl Executor {
             replay,
             inbox,
             slot: self.slots.slot(),
+            claimed: Instant::now(),
             lease: None,
         };
         let mut run = Run::rehearsing(beginning, self.client.clone(), parked);

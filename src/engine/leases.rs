@@ -39,6 +39,8 @@ const LONGEST_SUSPICION: Duration = Duration::from_secs(30);
 pub(crate) struct Lease {
     pub run: Uuid,
     pub epoch: i64,
+    /// When its claim was sent, by this process' monotonic clock.
+    pub since: Instant,
     /// Cancelled when the lease is lost.
     pub lost: CancellationToken,
     leases: Leases,
@@ -133,6 +135,7 @@ impl Leases {
         Lease {
             run,
             epoch,
+            since,
             lost,
             leases: self.clone(),
         }

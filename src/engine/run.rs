@@ -28,8 +28,8 @@ pub use attempt::Prepared;
 pub struct Run {
     row: Arc<ClaimedRow>,
     claim: Claim,
-    /// When the claim's answer came, by this process' monotonic clock: what has passed since is added to the
-    /// database's time of the claim.
+    /// When the claim was sent, by this process' monotonic clock: what has passed since is added to the database's time of
+    /// the claim.
     claimed: Instant,
     seq: i32,
     /// No attempt begins after this.
@@ -57,6 +57,7 @@ pub(crate) struct Beginning {
     pub replay: Replay,
     pub inbox: Vec<SignalRow>,
     pub slot: Slot,
+    pub claimed: Instant,
     pub lease: Option<Watch>,
 }
 
@@ -68,6 +69,7 @@ impl Run {
             replay,
             inbox,
             slot,
+            claimed,
             lease,
         } = beginning;
         let start_by = row.start_by.filter(|_| replay.is_fresh());
@@ -78,7 +80,7 @@ impl Run {
                 owner,
                 at: row.claimed_at,
             },
-            claimed: Instant::now(),
+            claimed,
             seq: replay.last_seq,
             expires_at: [start_by, row.expires_at].into_iter().flatten().min(),
             cancelled: is_cancelled.then(|| row.control_reason.clone().unwrap_or_default()),

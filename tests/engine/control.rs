@@ -287,3 +287,21 @@ async fn a_run_that_was_cancelled_and_failed_before_it_learnt_it_never_calls_aga
         assert_eq!(shown(&toys, run).await.state, "cancelled");
     }
 }
+
+#[tokio::test]
+async fn cancelled_runs_of_a_key_learn_it_no_more_at_once_than_its_limit_says() {
+    let toys = Toys::new().await;
+    let mut runs = Vec::new();
+    for _ in 0..5 {
+        let keyed = NewRun::of(&Errand::simple()).unwrap().keyed("k", 2);
+        runs.push(toys.start_as(keyed).await);
+    }
+    for run in &runs {
+        act(&toys, Action::Cancel, *run).await;
+    }
+    assert_eq!((toys.count("ready").await, toys.count("blocked").await), (2, 3));
+    let _worker = toys.worker();
+    for run in runs {
+        toys.until(run, "over").await;
+    }
+}

@@ -97,6 +97,26 @@ async fn a_day_is_emptied_while_others_write_and_taken_away_later() {
 }
 
 #[tokio::test]
+async fn keeping_house_does_not_wait_behind_a_long_reader() {
+    let toys = Toys::new().await;
+    let over = first_id(&toys, "2026-01-05", 0).await;
+    past_day(&toys, "2026-01-05", &[over]).await;
+    let before = partitions(&toys, "engine.journal").await;
+    let mut dump = toys.database.begin().await.unwrap();
+    sqlx::query("lock table engine.journal, engine.signal in access share mode")
+        .execute(&mut *dump)
+        .await
+        .unwrap();
+    make_partitions(&toys.database, 10).await.unwrap();
+    assert_eq!(tidy(&toys.database, 14).await.unwrap().partitions, Vec::<String>::new());
+    assert_eq!(partitions(&toys, "engine.journal").await, before);
+    dump.commit().await.unwrap();
+    make_partitions(&toys.database, 10).await.unwrap();
+    assert_eq!(tidy(&toys.database, 14).await.unwrap().partitions.len(), 2);
+    assert!(partitions(&toys, "engine.journal").await.len() > before.len());
+}
+
+#[tokio::test]
 async fn partitions_of_the_days_ahead_are_made_while_others_write() {
     let toys = Toys::new().await;
     let mut writer = toys.database.begin().await.unwrap();

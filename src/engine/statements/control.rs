@@ -86,12 +86,12 @@ pub(crate) async fn put_away(conn: &mut PgConnection, runs: &[Uuid]) -> sqlx::Re
     Ok(())
 }
 
-/// Marks runs as cancelled. What does not run at the moment becomes ready, to learn it.
+/// Marks runs as cancelled. What does not run at the moment becomes ready, to learn it, as soon as its key allows.
 pub(crate) async fn cancel(conn: &mut PgConnection, runs: &[Uuid], reason: &str) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!(
         "update engine.run
          set control = 'cancelled', control_reason = $2, waits_for = null, was_due = null,
-             state = case when owner is null then 'ready' else state end,
+             state = case when owner is not null then state when key is null then 'ready' else 'blocked' end,
              due_at = case when owner is null then now() else due_at end
          where id = any ($1)
          returning queue",
