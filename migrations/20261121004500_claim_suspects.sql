@@ -1,7 +1,8 @@
 -- engine.claim as it was, but for three things.
 --
--- Of ended leases that two processes in a row have died under, one is taken at a time: whichever run kills its worker
--- then does not drag those along again and again that were only claimed beside it.
+-- Runs that two workers have died with before are suspects when their lease has ended again: any four of a queue are taken
+-- up at once. Whichever run kills its worker then does not drag all those along again and again that were only claimed
+-- beside it.
 --
 -- A rate holds for ended leases too, since they are begun again: what they take of the bucket is not given to others in
 -- the same claim, and where it is empty they wait.
@@ -56,12 +57,22 @@ begin
     began := clock_timestamp();
     held := '{}';
     if since is null then
-        select coalesce(array_agg(t.place) filter (where not t.suspect), '{}')
-            || coalesce((array_agg(t.place) filter (where t.suspect))[:1], '{}')
-        into held
-        from (select r.ctid as place, r.deaths >= 2 as suspect from engine.run r
-            where r.queue = the_queue and r.state = 'running' and r.due_at <= now()
-            order by r.due_at limit startable for update skip locked) t;
+        held := array(
+            select r.ctid from engine.run r
+            where r.queue = the_queue and r.state = 'running' and r.due_at <= now() and r.deaths < 2
+            order by r.due_at limit startable for update skip locked);
+        if exists (select from engine.run r
+            where r.queue = the_queue and r.state = 'running' and r.due_at <= now() and r.deaths >= 2)
+        then
+            held := held || array(
+                select r.ctid from engine.run r
+                where r.queue = the_queue and r.state = 'running' and r.due_at <= now() and r.deaths >= 2
+                order by random()
+                limit greatest(0, least(startable - cardinality(held), 4 - (
+                    select count(*) from engine.run r
+                    where r.queue = the_queue and r.state = 'running' and r.due_at > now() and r.deaths > 2)))
+                for update skip locked);
+        end if;
     end if;
     fresh := least(fresh, startable - cardinality(held));
     select coalesce(array_agg(t.place) filter (where t.key is null), '{}'), array_agg(t.key), array_agg(t.id) filter (where t.key is not null)

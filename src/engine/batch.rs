@@ -2,7 +2,10 @@
 //! lock the runs, drop those whose lease is lost, then effects, starts, signals, journal, the runs' next state, and
 //! last the keys that have become free.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use serde_json::Value;
 use sqlx::{PgConnection, PgPool, types::Json};
@@ -24,6 +27,17 @@ pub(crate) enum Trial {
     Repeated,
 }
 
+const MOMENT: Duration = Duration::from_millis(100);
+
+/// What to do about a lock that somebody keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Locks {
+    /// It is waited for as long as the connection's settings say.
+    Awaited,
+    /// It is waited for a moment only.
+    Tried,
+}
+
 type Answer = Result<Submitted, Error>;
 
 /// What came of a batch.
@@ -35,9 +49,12 @@ pub(crate) struct Written {
 }
 
 /// Writes the batch.
-pub(crate) async fn write(pool: &PgPool, items: &[Item], trial: Trial) -> Result<Written, EffectError> {
+pub(crate) async fn write(pool: &PgPool, items: &[Item], trial: Trial, locks: Locks) -> Result<Written, EffectError> {
     let mut transaction = pool.begin().await?;
     let conn = &mut *transaction;
+    if locks == Locks::Tried {
+        sql::wait_for_locks(conn, MOMENT).await?;
+    }
     let mut batch = Batch::lock(conn, items, trial).await?;
     if trial == Trial::Repeated {
         batch.drop_written(conn).await?;

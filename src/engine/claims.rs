@@ -250,9 +250,9 @@ impl Claimer {
         since: Instant,
         bounds: Option<Bounds>,
     ) -> Result<(Vec<Claimable>, Option<Walk>), sqlx::Error> {
-        let conn = &mut *self.pool.acquire().await?;
+        let mut conn = self.pool.acquire().await?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let (rows, walk) = sql::claim(conn, self.queue.0, self.owner, self.leases.length(), limit, bounds).await?;
+        let (rows, walk) = sql::claim(&mut conn, self.queue.0, self.owner, self.leases.length(), limit, bounds).await?;
         let mut runs: Vec<Claimable> = rows
             .into_iter()
             .map(|row| Claimable {
@@ -269,7 +269,9 @@ impl Claimer {
         if begun.is_empty() {
             return Ok((runs, walk));
         }
-        let reading = tokio::time::timeout(self.leases.length() / 2, read_past(conn, &begun)).await;
+        let reading = tokio::time::timeout(self.leases.length() / 2, read_past(&mut conn, &begun)).await;
+        // Giving back takes one too.
+        drop(conn);
         match reading.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
             Ok(mut pasts) => {
                 for run in &mut runs {

@@ -8,7 +8,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::{
     Error,
-    batch::{self, Trial, Written},
+    batch::{self, Locks, Trial, Written},
     error::{Transient, is_locked, is_transient},
     submission::{Item, Submission, Submitted},
     turns::Turns,
@@ -152,17 +152,17 @@ impl Lane {
                 let _ = tokio::time::timeout(limits.gather, more).await;
             }
             drop(queue);
-            self.commit_until_settled(std::mem::take(&mut items), Trial::First)
+            self.commit_until_settled(std::mem::take(&mut items), Trial::First, Locks::Awaited)
                 .await;
         }
     }
 
     /// Repeats a batch over database trouble until it is written. Where it is a lock, each submission is tried by itself, and
     /// those that need the lock are put aside.
-    async fn commit_until_settled(&self, mut items: Vec<Item>, mut trial: Trial) {
+    async fn commit_until_settled(&self, mut items: Vec<Item>, mut trial: Trial, locks: Locks) {
         let mut pause = FIRST_PAUSE;
         loop {
-            match try_once(&self.pool, items, trial).await {
+            match try_once(&self.pool, items, trial, locks).await {
                 Tried::Settled { due } => return self.ringer.ring(due),
                 Tried::NotYet(same) => items = same,
                 Tried::Locked(alone) if alone.len() == 1 => {
@@ -171,9 +171,15 @@ impl Lane {
                     }
                     return;
                 }
-                Tried::Refused(items) | Tried::Locked(items) => {
+                Tried::Refused(items) => {
                     for item in items {
-                        Box::pin(self.commit_until_settled(vec![item], trial)).await;
+                        Box::pin(self.commit_until_settled(vec![item], trial, locks)).await;
+                    }
+                    return;
+                }
+                Tried::Locked(items) => {
+                    for item in items {
+                        Box::pin(self.commit_until_settled(vec![item], trial, Locks::Tried)).await;
                     }
                     return;
                 }
@@ -203,7 +209,7 @@ async fn commit_locked(lane: Lane, mut waiting: mpsc::UnboundedReceiver<(Item, T
                 round.push(next);
             }
             for (item, trial) in std::mem::take(&mut round) {
-                match try_once(&pool, vec![item], trial).await {
+                match try_once(&pool, vec![item], trial, Locks::Tried).await {
                     Tried::Settled { due } => ringer.ring(due),
                     Tried::NotYet(items) => round.extend(items.into_iter().map(|item| (item, Trial::Repeated))),
                     Tried::Locked(items) | Tried::Refused(items) => {
@@ -233,13 +239,13 @@ pub(crate) enum Tried {
 /// What a try may take: beyond the database's own limits, its connection is as good as dead.
 const LONGEST_TRY: Duration = Duration::from_secs(20);
 
-pub(crate) async fn try_once(pool: &PgPool, mut items: Vec<Item>, trial: Trial) -> Tried {
+pub(crate) async fn try_once(pool: &PgPool, mut items: Vec<Item>, trial: Trial, locks: Locks) -> Tried {
     // Whoever has stopped waiting, a request that timed out or a run whose lease ended, is not written any more.
     items.retain(|item| !item.reply.is_closed());
     if items.is_empty() {
         return Tried::Settled { due: HashSet::new() };
     }
-    let written = tokio::time::timeout(LONGEST_TRY, batch::write(pool, &items, trial)).await;
+    let written = tokio::time::timeout(LONGEST_TRY, batch::write(pool, &items, trial, locks)).await;
     match written.unwrap_or_else(|_| Err(Box::new(Transient("no answer from the database".to_owned())))) {
         Ok(Written { answers, due }) => {
             answer(items, answers);

@@ -95,6 +95,15 @@ pub(crate) async fn lock(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<
     .await
 }
 
+/// Until the transaction's end, no lock is waited for longer than that.
+pub(crate) async fn wait_for_locks(conn: &mut PgConnection, most: Duration) -> sqlx::Result<()> {
+    let most = format!("{}ms", most.as_millis());
+    sqlx::query_scalar!("select set_config('lock_timeout', $1, true)", most)
+        .fetch_one(conn)
+        .await?;
+    Ok(())
+}
+
 /// Of these checkpoints, those that are in the journal already: an earlier commit whose acknowledgement was lost.
 pub(crate) async fn already_written(
     conn: &mut PgConnection,
@@ -206,17 +215,19 @@ pub(crate) async fn insert_runs(conn: &mut PgConnection, runs: &[&NewRun]) -> sq
     Ok(())
 }
 
-/// How far behind the clock the turns are that the workers of these queues have come to. What is urgent has turns before
-/// all others, and tells nothing.
+/// How far behind the clock the turns are that the workers of these queues have come to. Turns that lie before their runs'
+/// creation were given for that, and tell nothing of it as long as there are others; what is urgent never does.
 pub(crate) async fn turns_behind(conn: &mut PgConnection, queues: &[&'static str]) -> sqlx::Result<Vec<Duration>> {
     let queues: Vec<String> = queues.iter().map(|&queue| queue.to_owned()).collect();
     let behind = sqlx::query_scalar!(
-        r#"select greatest(0, coalesce(extract(epoch from now() - next.due_at), 0))::float8 as "behind!"
+        r#"select greatest(0, coalesce(extract(epoch from now() - next.turn), 0))::float8 as "behind!"
            from unnest($1::text[]) with ordinality as asked (queue, n)
-           left join lateral (
-               select due_at from engine.run r
-               where r.queue = asked.queue and r.state = 'ready' and r.due_at > now() - interval '12 hours'
-               order by r.due_at limit 1) next on true
+           cross join lateral (
+               select coalesce(min(due_at) filter (where due_at >= created_at), min(created_at)) as turn
+               from (select due_at, created_at from engine.run r
+                     where r.queue = asked.queue and r.state = 'ready' and r.due_at > now() - interval '12 hours'
+                         and r.due_at < 'infinity'
+                     order by r.due_at limit 1000) first) next
            order by n"#,
         &queues,
     )

@@ -27,8 +27,11 @@ const FURTHEST: Duration = Duration::from_secs(24 * 60 * 60);
 const ADVANCE: f64 = 24.0 * 60.0 * 60.0;
 /// Tenants that are remembered before those whose last turn has passed are forgotten.
 const REMEMBERED: usize = 10_000;
-/// How often the database is asked how far behind the queues are.
+/// How often the database is asked how far behind the queues are...
 const LOOKS: Duration = Duration::from_secs(1);
+/// ...but not before this many times as long as the last look took: where an old transaction keeps Postgres from cleaning, it
+/// walks over all that has ended since.
+const SPARING: u32 = 100;
 
 /// The last turns taken. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -46,18 +49,21 @@ impl Turns {
     pub fn learn(&self, pool: PgPool) {
         let known = Arc::downgrade(&self.0);
         tokio::spawn(async move {
+            let mut took = Duration::ZERO;
             loop {
-                tokio::time::sleep(LOOKS).await;
+                tokio::time::sleep(LOOKS.max(took * SPARING)).await;
                 let Some(turns) = known.upgrade().map(Self) else { return };
                 let queues: Vec<&'static str> = turns.known().behind.keys().copied().collect();
                 if queues.is_empty() {
                     continue;
                 }
+                let began = Instant::now();
                 let looked = async { sql::turns_behind(&mut *pool.acquire().await?, &queues).await };
                 match looked.await {
                     Ok(behind) => turns.known().behind.extend(queues.into_iter().zip(behind)),
                     Err(error) => tracing::debug!(%error, "could not look how far behind the queues are"),
                 }
+                took = began.elapsed();
             }
         });
     }
@@ -80,7 +86,8 @@ impl Turns {
         let now = Instant::now();
         let mut known = self.known();
         if known.last.len() > REMEMBERED {
-            known.last.retain(|_, turn| *turn > now);
+            let behind = known.behind.values().max().copied().unwrap_or_default();
+            known.last.retain(|_, turn| *turn + behind > now);
         }
         let behind = *known.behind.entry(queue).or_default();
         let present = now.checked_sub(behind).unwrap_or(now);

@@ -14,7 +14,11 @@ pub static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
 /// begins with this.
 pub async fn migrate(pool: &PgPool) -> Result<()> {
     let mut migrator = Migrator::with_migrations(MIGRATOR.iter().cloned().collect());
-    migrator.set_ignore_missing(true).run(pool).await?;
+    // A connection of its own, on which locks are waited for longer than statements of every day may.
+    let mut conn = pool.acquire().await?;
+    sqlx::query("set lock_timeout = '30s'").execute(&mut *conn).await?;
+    migrator.set_ignore_missing(true).run(&mut *conn).await?;
+    conn.close().await?;
     Ok(())
 }
 

@@ -248,6 +248,31 @@ async fn an_attempt_of_unknown_outcome_that_may_not_be_repeated_is_presumed_done
 }
 
 #[tokio::test]
+async fn a_run_that_expires_after_an_attempt_of_unknown_outcome_is_not_said_to_be_expired() {
+    let toys = Toys::new().await;
+    toys.world.when("first", 0, Ending::Unknown);
+    toys.world.when("first", 1, Ending::Again);
+    let _worker = toys.worker();
+    let errand = Errand {
+        on_unknown: Unknown::Await(300),
+        ..Errand::simple()
+    };
+    // The second attempt is refused, and its back-off lasts longer.
+    let run = toys
+        .start_as(NewRun::of(&errand).unwrap().expires_within(Duration::from_secs(2)))
+        .await;
+    toys.until(run, "waiting").await;
+    crate::harness::eventually("it has expired", || async {
+        let events = toys.events(run).await;
+        events.contains(&"committed".to_owned()).then_some(events)
+    })
+    .await;
+    let attempts = ["intent", "failed", "waiting", "resent", "intent", "failed", "presumed"];
+    assert_eq!(toys.events(run).await[..7], attempts);
+    assert_eq!(toys.notes(run).await, ["first unseen"]);
+}
+
+#[tokio::test]
 async fn what_was_refused_is_not_repeated_once_a_signal_proves_that_it_was_done() {
     let toys = Toys::new().await;
     toys.world.when("first", 0, Ending::Again);

@@ -42,6 +42,11 @@ struct History {
 }
 
 impl History {
+    /// The newest attempt that may have been done.
+    fn doubtful(&self) -> Option<&PastAttempt> {
+        self.past.iter().rfind(|past| past.outcome == Outcome::Unknown)
+    }
+
     fn plan_of(&self, attempt: u32) -> Value {
         let past = self.past.iter().rfind(|past| past.attempt == attempt);
         past.map(|past| past.plan.clone()).unwrap_or_default()
@@ -122,6 +127,15 @@ impl Run {
         };
         match went.await {
             Err(Failure::Step(StepFailure::Cancelled { .. })) => Err(self.take_back(step, policy, &history).into()),
+            Err(Failure::Step(StepFailure::Expired { .. })) => match history.doubtful() {
+                Some(past) if matches!(policy.on_unknown, OnUnknown::AwaitThenRepeat { .. }) => {
+                    decode(self.presume(step, past), None)
+                }
+                _ => {
+                    self.events.push(Event::Expired { step: step.to_owned() });
+                    Err(StepFailure::Expired { step }.into())
+                }
+            },
             went => went,
         }
     }
@@ -132,7 +146,6 @@ impl Run {
             return Err(StepFailure::Cancelled { step });
         }
         if self.time_left() == Some(Duration::ZERO) {
-            self.events.push(Event::Expired { step: step.to_owned() });
             return Err(StepFailure::Expired { step });
         }
         Ok(())
@@ -336,12 +349,9 @@ impl Run {
         };
         let is_last = attempt >= policy.attempts;
         if history.left == Some(Duration::ZERO) {
-            if is_last || self.time_left() == Some(Duration::ZERO) {
-                self.events.push(Event::Presumed {
-                    step: step.to_owned(),
-                    attempt,
-                });
-                return Ok(Some(history.plan_of(attempt)));
+            self.may_attempt(step)?;
+            if let Some(past) = history.doubtful().filter(|_| is_last) {
+                return Ok(Some(self.presume(step, past)));
             }
             self.events.push(Event::Resent {
                 step: step.to_owned(),
@@ -373,12 +383,23 @@ impl Run {
         Ok(self.proved(step, policy, history))
     }
 
-    /// The plan of the newest attempt, once the signal is there that proves that one was done, whatever its caller was told.
+    fn presume(&mut self, step: &'static str, past: &PastAttempt) -> Value {
+        self.events.push(Event::Presumed {
+            step: step.to_owned(),
+            attempt: past.attempt,
+        });
+        past.plan.clone()
+    }
+
+    /// The plan of the newest attempt of unknown outcome, or else of the newest, once the signal is there that proves that one
+    /// was done, whatever its caller was told.
     fn proved(&mut self, step: &'static str, policy: &RetryPolicy, history: &History) -> Option<Value> {
         let OnUnknown::AwaitThenRepeat { signal, .. } = policy.on_unknown else {
             return None;
         };
-        let newest = history.past.iter().rfind(|past| !past.plan.is_null())?;
+        let newest = history
+            .doubtful()
+            .or_else(|| history.past.iter().rfind(|past| !past.plan.is_null()))?;
         self.next_in_inbox(signal)?;
         self.events.push(Event::Confirmed {
             step: step.to_owned(),
@@ -390,8 +411,7 @@ impl Run {
     /// How a step ends that people have cancelled. Where an attempt may have been done, and that matters, it was not
     /// cancelled in time for all that anybody knows.
     fn take_back(&mut self, step: &'static str, policy: &RetryPolicy, history: &History) -> StepFailure {
-        let doubtful = history.past.iter().rfind(|past| past.outcome == Outcome::Unknown);
-        match doubtful {
+        match history.doubtful() {
             Some(past) if policy.on_unknown != OnUnknown::Repeat => self.abandon(step, past.attempt),
             _ => StepFailure::Cancelled { step },
         }

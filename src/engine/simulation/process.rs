@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     Error, Registry, WorkerSettings,
-    batch::{self, Trial},
+    batch::{self, Locks, Trial},
     claims::{self, Claimable, Claimed, Claimer},
     committer::{Client, Tried, try_once},
     executor::Executor,
@@ -216,12 +216,12 @@ impl Process {
     pub async fn write(&mut self, which: usize, fate: Fate) {
         let Batch { mut items, trial } = self.batches.remove(which);
         let next = match fate {
-            Fate::Answered => try_once(&self.pool, items, trial).await,
+            Fate::Answered => try_once(&self.pool, items, trial, Locks::Awaited).await,
             Fate::NeverArrived => Tried::NotYet(items),
             Fate::AnswerLost => {
                 items.retain(|item| !item.reply.is_closed());
                 // Refused or written: nobody learns it.
-                let _ = batch::write(&self.pool, &items, trial).await;
+                let _ = batch::write(&self.pool, &items, trial, Locks::Awaited).await;
                 Tried::NotYet(items)
             }
         };
