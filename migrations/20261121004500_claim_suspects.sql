@@ -1,4 +1,4 @@
--- engine.claim as it was, but for three things.
+-- engine.claim as it was, but for four things.
 --
 -- Runs that two workers have died with before are suspects when their lease has ended again: any four of a queue are taken
 -- up at once. Whichever run kills its worker then does not drag all those along again and again that were only claimed
@@ -8,13 +8,16 @@
 -- the same claim, and where it is empty they wait.
 --
 -- The bucket is filled and emptied as of one instant, so that what comes in while the claim walks is not lost.
+--
+-- It goes through its indexes in their order, whatever the planner believes: with statistics of an empty table it would
+-- fetch and sort all that is ready, for each claim.
 create or replace function engine.claim(
     the_queue text, the_owner uuid, lease double precision, room bigint, since timestamptz, turn timestamptz)
 returns table (
     id uuid, workflow text, input jsonb, epoch bigint, attempt integer, deaths smallint, created_at timestamptz,
     claimed_at timestamptz, start_by timestamptz, expires_at timestamptz, control text, control_reason text,
     last_turn timestamptz, walked double precision)
-language plpgsql set plan_cache_mode = force_generic_plan as $$
+language plpgsql set plan_cache_mode = force_generic_plan set enable_bitmapscan = off set enable_sort = off as $$
 #variable_conflict use_column
 declare
     is_paused boolean;
@@ -24,6 +27,7 @@ declare
     fresh bigint := room;
     startable bigint := room; -- as the rate allows
     held tid[];
+    are_suspects boolean;
     timers tid[];
     ready tid[];
     keys text[];
@@ -57,13 +61,15 @@ begin
     began := clock_timestamp();
     held := '{}';
     if since is null then
-        held := array(
-            select r.ctid from engine.run r
-            where r.queue = the_queue and r.state = 'running' and r.due_at <= now() and r.deaths < 2
-            order by r.due_at limit startable for update skip locked);
-        if exists (select from engine.run r
-            where r.queue = the_queue and r.state = 'running' and r.due_at <= now() and r.deaths >= 2)
-        then
+        select coalesce(array_agg(t.place), '{}'), bool_or(t.deaths >= 2) into held, are_suspects
+        from (select r.ctid as place, r.deaths from engine.run r
+            where r.queue = the_queue and r.state = 'running' and r.due_at <= now()
+            order by r.due_at limit startable for update skip locked) t;
+        if are_suspects then
+            held := array(
+                select r.ctid from engine.run r
+                where r.queue = the_queue and r.state = 'running' and r.due_at <= now() and r.deaths < 2
+                order by r.due_at limit startable for update skip locked);
             held := held || array(
                 select r.ctid from engine.run r
                 where r.queue = the_queue and r.state = 'running' and r.due_at <= now() and r.deaths >= 2

@@ -1,6 +1,6 @@
 //! Brings a database to this version of the program.
 
-use sqlx::{PgConnection, PgPool, migrate::Migrator};
+use sqlx::{PgConnection, PgPool, migrate::Migrator, postgres::PgPoolOptions};
 
 use crate::Result;
 
@@ -15,10 +15,14 @@ pub static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
 pub async fn migrate(pool: &PgPool) -> Result<()> {
     let mut migrator = Migrator::with_migrations(MIGRATOR.iter().cloned().collect());
     // A connection of its own, on which locks are waited for longer than statements of every day may.
-    let mut conn = pool.acquire().await?;
-    sqlx::query("set lock_timeout = '30s'").execute(&mut *conn).await?;
-    migrator.set_ignore_missing(true).run(&mut *conn).await?;
-    conn.close().await?;
+    let patient = pool
+        .connect_options()
+        .as_ref()
+        .clone()
+        .options([("lock_timeout", "30s")]);
+    let pool = PgPoolOptions::new().max_connections(1).connect_with(patient).await?;
+    migrator.set_ignore_missing(true).run(&pool).await?;
+    pool.close().await;
     Ok(())
 }
 
