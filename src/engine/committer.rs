@@ -59,8 +59,6 @@ impl Client {
     pub fn new(pool: PgPool, limits: BatchLimits) -> Self {
         let (items, queue) = mpsc::channel(limits.waiting);
         let queue = Arc::new(Mutex::new(queue));
-        let turns = Turns::default();
-        turns.learn(pool.clone());
         let (locked, waiting) = mpsc::unbounded_channel();
         let lane = Lane {
             ringer: Ringer::new(pool.clone()),
@@ -74,7 +72,7 @@ impl Client {
         Self {
             items,
             patience: limits.patience,
-            turns,
+            turns: Turns::default(),
         }
     }
 

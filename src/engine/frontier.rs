@@ -3,8 +3,7 @@
 //! A queue's index is walked from what has been due longest. While an old transaction keeps Postgres from cleaning, the
 //! entries of all runs that ended since then lie at that end, and every claim walks over them. So when the walk has become
 //! dear, a claimer begins for a while where it ended before, and walks the whole way so seldom that it costs it a twentieth
-//! of its time. What turns up behind it, an urgent run, an ended lease or a turn that was given by a queue's own time, then waits
-//! for [`SELDOM`] at most.
+//! of its time. What turns up behind it, an urgent run or an ended lease, then waits for [`SELDOM`] at most.
 
 use std::time::Duration;
 

@@ -157,7 +157,12 @@ impl Leases {
                 // A renewal that takes longer than this would come too late anyway.
                 match tokio::time::timeout(self.length / 3, renew(&pool, &ids, &epochs, self.length)).await {
                     Ok(Ok(kept)) => {
-                        self.note_free();
+                        // As long as any could be renewed, it is the others' rows that are locked, and not all.
+                        if kept.is_empty() || kept.iter().any(|kept| kept.renewed) {
+                            self.note_free();
+                        } else {
+                            self.note_blocked();
+                        }
                         self.note(&ids, &epochs, &kept, sent);
                     }
                     // Claims meet the same error, and show when it is over.

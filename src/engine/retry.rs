@@ -40,8 +40,8 @@ impl Backoff {
 pub enum OnUnknown {
     /// The call is harmless to repeat.
     Repeat,
-    /// Wait for this signal, which proves that it was done, for as long as the back-off takes and for `patience` at least;
-    /// when none has come by then, repeat it on record. One that may not be repeated, because it was the last that the
+    /// Wait for this signal, which proves that it was done, for `patience`, and twice as long with each attempt up to the
+    /// back-off; when none has come by then, repeat it on record. One that may not be repeated, because it was the last that the
     /// policy allows or the run has expired, is presumed done: a story that follows it learns the rest.
     AwaitThenRepeat {
         signal: &'static str,

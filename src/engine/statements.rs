@@ -215,27 +215,6 @@ pub(crate) async fn insert_runs(conn: &mut PgConnection, runs: &[&NewRun]) -> sq
     Ok(())
 }
 
-/// How far behind the clock the turns are that the workers of these queues have come to. Turns that lie before their runs'
-/// creation were given for that, and tell nothing of it as long as there are others; what is urgent never does.
-pub(crate) async fn turns_behind(conn: &mut PgConnection, queues: &[&'static str]) -> sqlx::Result<Vec<Duration>> {
-    let queues: Vec<String> = queues.iter().map(|&queue| queue.to_owned()).collect();
-    let behind = sqlx::query_scalar!(
-        r#"select greatest(0, coalesce(extract(epoch from now() - next.turn), 0))::float8 as "behind!"
-           from unnest($1::text[]) with ordinality as asked (queue, n)
-           cross join lateral (
-               select coalesce(min(due_at) filter (where due_at >= created_at), min(created_at)) as turn
-               from (select due_at, created_at from engine.run r
-                     where r.queue = asked.queue and r.state = 'ready' and r.due_at > now() - interval '12 hours'
-                         and r.due_at < 'infinity'
-                     order by r.due_at limit 1000) first) next
-           order by n"#,
-        &queues,
-    )
-    .fetch_all(conn)
-    .await?;
-    Ok(behind.into_iter().map(Duration::from_secs_f64).collect())
-}
-
 /// Lets the next blocked runs of these keys become ready; returns their queues.
 pub(crate) async fn promote(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!(r#"select engine.promote($1) as "queue!""#, keys)

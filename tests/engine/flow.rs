@@ -143,30 +143,6 @@ async fn a_rate_holds_for_runs_of_dead_workers_too() {
     assert_eq!(claim(&toys).await.len(), 0);
 }
 
-#[tokio::test]
-async fn of_runs_that_two_workers_have_died_with_few_are_taken_up_at_once() {
-    let toys = Toys::new().await;
-    let mut others = Vec::new();
-    for deaths in [2, 0, 2, 1, 2, 3, 4, 2] {
-        let run = toys.start_as(errand()).await;
-        held_by_the_dead(&toys, run, deaths).await;
-        if deaths < 2 {
-            others.push(run);
-        }
-    }
-    let first = claim(&toys).await;
-    assert!(others.iter().all(|run| first.contains(run)));
-    let suspects: Vec<&Uuid> = first.iter().filter(|run| !others.contains(run)).collect();
-    assert_eq!(suspects.len(), 4);
-    assert_eq!(claim(&toys).await.len(), 0);
-    sqlx::query("delete from engine.run where id = $1")
-        .bind(suspects[0])
-        .execute(&*toys.database)
-        .await
-        .unwrap();
-    assert_eq!(claim(&toys).await.len(), 1);
-}
-
 async fn held_by_the_dead(toys: &Toys, run: Uuid, deaths: i16) {
     sqlx::query(
         "update engine.run set state = 'running', owner = gen_random_uuid(), epoch = 1, deaths = $2, due_at = clock_timestamp()
@@ -248,41 +224,6 @@ async fn a_run_of_a_key_that_is_woken_waits_for_its_key() {
     })
     .await;
     drop(worker);
-}
-
-#[tokio::test]
-async fn what_is_far_behind_does_not_delay_the_one_run_of_another_tenant() {
-    let toys = Toys::new().await;
-    let many = Uuid::from_u128(1);
-    futures::future::join_all((0..50).map(|_| toys.start_as(errand().of_tenant(many)))).await;
-    // Workers were slower than turns came.
-    sqlx::query(
-        "update engine.run set due_at = due_at - interval '1 hour', created_at = created_at - interval '1 hour'",
-    )
-    .execute(&*toys.database)
-    .await
-    .unwrap();
-    let run = eventually("it is noticed", || async {
-        // Another tenant each time: who has taken turns has had its share.
-        let run = toys.start_as(errand().of_tenant(Uuid::now_v7())).await;
-        let is_next =
-            "select count(*) < 10 from engine.run r join engine.run mine on mine.due_at > r.due_at where mine.id = $1";
-        let is_next: bool = sqlx::query_scalar(is_next)
-            .bind(run)
-            .fetch_one(&*toys.database)
-            .await
-            .unwrap();
-        sqlx::query("delete from engine.run where id = $1 and not $2")
-            .bind(run)
-            .bind(is_next)
-            .execute(&*toys.database)
-            .await
-            .unwrap();
-        is_next.then_some(run)
-    })
-    .await;
-    let claimed = claim(&toys).await;
-    assert!(claimed.contains(&run), "{claimed:?}");
 }
 
 #[tokio::test]

@@ -324,7 +324,7 @@ impl Run {
     }
 
     /// Decides about an attempt that may have been done: its plan if it was, nothing if it is to be made again. What is
-    /// awaited is awaited for as long as the back-off takes, and for the policy's patience at least.
+    /// awaited is awaited for the policy's patience, and twice as long with each attempt, up to the back-off.
     async fn resolve_unknown(
         &mut self,
         step: &'static str,
@@ -363,12 +363,15 @@ impl Run {
         let (new, left) = match history.left {
             Some(left) => (None, left),
             None => {
-                let backoff = if is_last {
-                    Duration::ZERO
+                let most = if is_last {
+                    patience
                 } else {
-                    policy.backoff.after(attempt)
+                    policy.backoff.after(attempt).max(patience)
                 };
-                let until = backoff.min(self.time_left().unwrap_or(Duration::MAX)).max(patience);
+                let grown = patience.saturating_mul(2_u32.saturating_pow(attempt.saturating_sub(1)));
+                let until = grown
+                    .min(most)
+                    .min(self.time_left().unwrap_or(Duration::MAX).max(patience));
                 (Some(until), until)
             }
         };

@@ -1,8 +1,4 @@
--- engine.claim as it was, but for four things.
---
--- Runs that two workers have died with before are suspects when their lease has ended again: any four of a queue are taken
--- up at once. Whichever run kills its worker then does not drag all those along again and again that were only claimed
--- beside it.
+-- engine.claim as it was, but for three things.
 --
 -- A rate holds for ended leases too, since they are begun again: what they take of the bucket is not given to others in
 -- the same claim, and where it is empty they wait.
@@ -27,7 +23,6 @@ declare
     fresh bigint := room;
     startable bigint := room; -- as the rate allows
     held tid[];
-    are_suspects boolean;
     timers tid[];
     ready tid[];
     keys text[];
@@ -61,24 +56,10 @@ begin
     began := clock_timestamp();
     held := '{}';
     if since is null then
-        select coalesce(array_agg(t.place), '{}'), bool_or(t.deaths >= 2) into held, are_suspects
-        from (select r.ctid as place, r.deaths from engine.run r
+        held := array(
+            select r.ctid from engine.run r
             where r.queue = the_queue and r.state = 'running' and r.due_at <= now()
-            order by r.due_at limit startable for update skip locked) t;
-        if are_suspects then
-            held := array(
-                select r.ctid from engine.run r
-                where r.queue = the_queue and r.state = 'running' and r.due_at <= now() and r.deaths < 2
-                order by r.due_at limit startable for update skip locked);
-            held := held || array(
-                select r.ctid from engine.run r
-                where r.queue = the_queue and r.state = 'running' and r.due_at <= now() and r.deaths >= 2
-                order by random()
-                limit greatest(0, least(startable - cardinality(held), 4 - (
-                    select count(*) from engine.run r
-                    where r.queue = the_queue and r.state = 'running' and r.due_at > now() and r.deaths > 2)))
-                for update skip locked);
-        end if;
+            order by r.due_at limit startable for update skip locked);
     end if;
     fresh := least(fresh, startable - cardinality(held));
     select coalesce(array_agg(t.place) filter (where t.key is null), '{}'), array_agg(t.key), array_agg(t.id) filter (where t.key is not null)
