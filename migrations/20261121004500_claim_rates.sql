@@ -1,4 +1,7 @@
--- engine.claim as it was, but for three things.
+-- engine.claim as it was, but for four things.
+--
+-- Of the runs that two workers have died with before, one of a queue is taken up at a time, any of them, while no other is
+-- held: whichever kills its worker, or stops a batch, does not drag those along again and again that were only beside it.
 --
 -- A rate holds for ended leases too, since they are begun again: what they take of the bucket is not given to others in
 -- the same claim, and where it is empty they wait.
@@ -23,6 +26,7 @@ declare
     fresh bigint := room;
     startable bigint := room; -- as the rate allows
     held tid[];
+    are_suspects boolean;
     timers tid[];
     ready tid[];
     keys text[];
@@ -56,10 +60,25 @@ begin
     began := clock_timestamp();
     held := '{}';
     if since is null then
-        held := array(
-            select r.ctid from engine.run r
+        select coalesce(array_agg(t.place), '{}'), bool_or(t.deaths >= 2) into held, are_suspects
+        from (select r.ctid as place, r.deaths from engine.run r
             where r.queue = the_queue and r.state = 'running' and r.due_at <= now()
-            order by r.due_at limit startable for update skip locked);
+            order by r.due_at limit startable for update skip locked) t;
+        if are_suspects then
+            held := array(
+                select r.ctid from engine.run r
+                where r.queue = the_queue and r.state = 'running' and r.due_at <= now() and r.deaths < 2
+                order by r.due_at limit startable for update skip locked);
+            if cardinality(held) < startable and not exists (
+                select from engine.run r
+                where r.queue = the_queue and r.state = 'running' and r.due_at > now() and r.deaths > 2)
+            then
+                held := held || array(
+                    select r.ctid from engine.run r
+                    where r.queue = the_queue and r.state = 'running' and r.due_at <= now() and r.deaths >= 2
+                    order by random() limit 1 for update skip locked);
+            end if;
+        end if;
     end if;
     fresh := least(fresh, startable - cardinality(held));
     select coalesce(array_agg(t.place) filter (where t.key is null), '{}'), array_agg(t.key), array_agg(t.id) filter (where t.key is not null)

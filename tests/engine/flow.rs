@@ -143,6 +143,30 @@ async fn a_rate_holds_for_runs_of_dead_workers_too() {
     assert_eq!(claim(&toys).await.len(), 0);
 }
 
+#[tokio::test]
+async fn of_runs_that_two_workers_have_died_with_one_is_taken_up_at_a_time() {
+    let toys = Toys::new().await;
+    let mut others = Vec::new();
+    for deaths in [2, 0, 3, 1, 2] {
+        let run = toys.start_as(errand()).await;
+        held_by_the_dead(&toys, run, deaths).await;
+        if deaths < 2 {
+            others.push(run);
+        }
+    }
+    for left in [2, 0, 0] {
+        let claimed = claim(&toys).await;
+        assert_eq!(claimed.iter().filter(|run| others.contains(run)).count(), left);
+        assert_eq!(claimed.len(), left + 1);
+        assert_eq!(claim(&toys).await.len(), 0, "one is held");
+        sqlx::query("delete from engine.run where id = any ($1)")
+            .bind(&claimed)
+            .execute(&*toys.database)
+            .await
+            .unwrap();
+    }
+}
+
 async fn held_by_the_dead(toys: &Toys, run: Uuid, deaths: i16) {
     sqlx::query(
         "update engine.run set state = 'running', owner = gen_random_uuid(), epoch = 1, deaths = $2, due_at = clock_timestamp()
