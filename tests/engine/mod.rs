@@ -8,4 +8,5 @@ mod guarantees;
 mod housekeeping;
 mod schedules;
 mod simulation;
+mod unknown;
 mod versions;

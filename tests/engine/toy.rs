@@ -42,6 +42,13 @@ impl Errand {
             on_unknown: Unknown::Repeat,
         }
     }
+
+    pub fn awaiting(patience_ms: u64) -> Self {
+        Self {
+            on_unknown: Unknown::Await(patience_ms),
+            ..Self::simple()
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]

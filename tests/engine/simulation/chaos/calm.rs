@@ -2,7 +2,7 @@
 
 use herald_engine::simulation::Fate;
 
-use super::{Chaos, Claim};
+use super::{Chaos, Claim, LEASE};
 use crate::engine::simulation::story::{Ending, QUEUES};
 
 impl Chaos {
@@ -23,6 +23,7 @@ impl Chaos {
         }
         self.read_replies();
         for _ in 0..200 {
+            let before = self.claimed.len();
             for queue in QUEUES {
                 self.tick().await;
                 let process = &mut self.processes[0].process;
@@ -35,7 +36,9 @@ impl Chaos {
             let Some(length) = self.until_due().await else {
                 return true;
             };
-            self.pass(length);
+            // What is due and is not given out waits until the lease of a suspect ends.
+            let is_held_up = length.is_zero() && self.claimed.len() == before;
+            self.pass(if is_held_up { LEASE } else { length });
         }
         false
     }
