@@ -8,7 +8,8 @@ use rand::Rng;
 use crate::{queues, receipts::ReceiptSignal};
 
 /// Notify's schedule for sending: 48 repetitions, the first at once and then every five minutes, about four hours.
-/// An attempt whose outcome is unknown is repeated only after no receipt for it has come for `patience`.
+/// An attempt whose outcome is unknown is repeated only after no receipt for it has come for `patience`, which doubles with
+/// each such attempt up to the five minutes.
 pub fn sending(patience: Duration) -> RetryPolicy {
     RetryPolicy {
         attempts: 49,

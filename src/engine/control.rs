@@ -82,18 +82,20 @@ impl Selection {
     }
 }
 
-/// Runs in one of these states, of which people have wanted one of these things so far; and those that were cancelled, in
-/// one of these states.
-pub(crate) struct Applicable(
-    &'static [&'static str],
-    &'static [&'static str],
-    &'static [&'static str],
-);
+/// Which runs an action changes something about.
+pub(crate) struct Applicable {
+    /// Runs in one of these states...
+    states: &'static [&'static str],
+    /// ...of which people have wanted one of these things so far.
+    wanted: &'static [&'static str],
+    /// Besides them, cancelled runs in one of these states.
+    cancelled: &'static [&'static str],
+}
 
 impl Applicable {
     /// As parameters.
     pub fn words(&self) -> [Vec<String>; 3] {
-        [self.0, self.1, self.2].map(|words| words.iter().map(|&word| word.to_owned()).collect())
+        [self.states, self.wanted, self.cancelled].map(|words| words.iter().map(|&word| word.to_owned()).collect())
     }
 }
 
@@ -142,12 +144,21 @@ impl Action {
         const ENDED: &[&str] = &["parked", "failed"];
         const OPEN: &[&str] = &["ready", "blocked", "running", "waiting", "sleeping", "parked"];
         const ANY: &[&str] = &["ready", "blocked", "running", "waiting", "sleeping", "parked", "failed"];
-        match self {
-            // Those that were cancelled and could not learn it: put away now, or tried again to learn it.
-            Self::Cancel => Applicable(ANY, &["", "paused"], ENDED),
-            Self::Pause => Applicable(OPEN, &[""], &[]),
-            Self::Resume => Applicable(OPEN, &["paused"], &[]),
-            Self::Redrive => Applicable(ENDED, &["", "paused"], ENDED),
+        let (states, wanted): (_, &[&str]) = match self {
+            Self::Cancel => (ANY, &["", "paused"]),
+            Self::Pause => (OPEN, &[""]),
+            Self::Resume => (OPEN, &["paused"]),
+            Self::Redrive => (ENDED, &["", "paused"]),
+        };
+        // Those that were cancelled and could not learn it: put away now, or tried again to learn it.
+        let cancelled: &[&str] = match self {
+            Self::Cancel | Self::Redrive => ENDED,
+            Self::Pause | Self::Resume => &[],
+        };
+        Applicable {
+            states,
+            wanted,
+            cancelled,
         }
     }
 }

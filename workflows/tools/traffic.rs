@@ -76,9 +76,9 @@ impl Measures for Counter {
             if let Some(error) = error {
                 traffic.errors += 1;
                 traffic.faults += i64::from(error.is_fault());
-                seen.last_error = Some(super::in_words(error));
+                seen.last_error = Some(super::sending::in_words(error));
                 if error.needs_a_person() {
-                    seen.for_a_person = Some(super::in_words(error));
+                    seen.for_a_person = Some(super::sending::in_words(error));
                 }
             }
         });

@@ -1,20 +1,35 @@
--- engine.claim as it was, but for this: what is due is remembered by its place in the table, not by its id. Its row is
--- locked, so the place stays, and the update need not look for each id in the primary key. And its statements are planned
--- once, not anew with the limits of each call.
+-- Takes up to `room` due runs of a queue, and begins a new lease of each: first those whose lease has ended, then timers
+-- that ran out, which get half of what is left at most, then those that are ready. `since` and `turn` are where the last
+-- walk ended; without them the whole way is walked. The limits of the queue hold.
+--
+-- What is due is remembered by its place in the table, not by its id: its row is locked, so the place stays, and the
+-- update need not look for each id in the primary key.
+--
+-- Its statements are planned once, not anew with the limits of each call. They go through their indexes in order, whatever
+-- the planner believes: with statistics of an empty table it would fetch and sort all that is ready, for each claim.
+--
+-- Of the runs that two workers have died with before, one of a queue is taken up at a time, any of them, while no other is
+-- held: whichever kills its worker, or stops a batch, does not drag those along again and again that were only beside it.
+--
+-- A rate holds for ended leases too, since they are begun again. The bucket is filled and emptied as of one instant, so
+-- that what comes in while the claim walks is not lost.
 create or replace function engine.claim(
     the_queue text, the_owner uuid, lease double precision, room bigint, since timestamptz, turn timestamptz)
 returns table (
     id uuid, workflow text, input jsonb, epoch bigint, attempt integer, deaths smallint, created_at timestamptz,
     claimed_at timestamptz, start_by timestamptz, expires_at timestamptz, control text, control_reason text,
     last_turn timestamptz, walked double precision)
-language plpgsql set plan_cache_mode = force_generic_plan as $$
+language plpgsql set plan_cache_mode = force_generic_plan set enable_bitmapscan = off set enable_sort = off as $$
 #variable_conflict use_column
 declare
     is_paused boolean;
     is_limited boolean;
+    at timestamptz;
     limits engine.queue;
     fresh bigint := room;
+    startable bigint := room; -- as the rate allows
     held tid[];
+    are_suspects boolean;
     timers tid[];
     ready tid[];
     keys text[];
@@ -33,10 +48,11 @@ begin
     if is_limited then
         -- Claimers of a limited queue go one after the other, which makes its limits exact.
         select * into strict limits from engine.queue q where q.name = the_queue for update;
+        at := clock_timestamp();
         if limits.rate is not null then
             limits.tokens := least(limits.burst, limits.tokens
-                + limits.rate * greatest(0, extract(epoch from clock_timestamp() - limits.refilled_at)));
-            fresh := least(fresh, floor(limits.tokens)::bigint);
+                + limits.rate * greatest(0, extract(epoch from at - limits.refilled_at)));
+            startable := least(room, greatest(0, floor(limits.tokens)::bigint));
         end if;
         if limits.max_running is not null then
             fresh := least(fresh, limits.max_running
@@ -47,12 +63,27 @@ begin
     began := clock_timestamp();
     held := '{}';
     if since is null then
-        held := array(
-            select r.ctid from engine.run r
+        select coalesce(array_agg(t.place), '{}'), bool_or(t.deaths >= 2) into held, are_suspects
+        from (select r.ctid as place, r.deaths from engine.run r
             where r.queue = the_queue and r.state = 'running' and r.due_at <= now()
-            order by r.due_at limit room for update skip locked);
+            order by r.due_at limit startable for update skip locked) t;
+        if are_suspects then
+            held := array(
+                select r.ctid from engine.run r
+                where r.queue = the_queue and r.state = 'running' and r.due_at <= now() and r.deaths < 2
+                order by r.due_at limit startable for update skip locked);
+            if cardinality(held) < startable and not exists (
+                select from engine.run r
+                where r.queue = the_queue and r.state = 'running' and r.due_at > now() and r.deaths > 2)
+            then
+                held := held || array(
+                    select r.ctid from engine.run r
+                    where r.queue = the_queue and r.state = 'running' and r.due_at <= now() and r.deaths >= 2
+                    order by random() limit 1 for update skip locked);
+            end if;
+        end if;
     end if;
-    fresh := least(fresh, room - cardinality(held));
+    fresh := least(fresh, startable - cardinality(held));
     select coalesce(array_agg(t.place) filter (where t.key is null), '{}'), array_agg(t.key), array_agg(t.id) filter (where t.key is not null)
     into timers, keys, keyed
     from (select r.id, r.ctid as place, r.key from engine.run r
@@ -68,7 +99,7 @@ begin
         where r.queue = the_queue and r.state = 'ready' and r.due_at < 'infinity' and r.due_at >= coalesce(turn, '-infinity')
         order by r.due_at limit fresh - cardinality(timers) for update skip locked) t;
     if limits.rate is not null then
-        update engine.queue q set refilled_at = clock_timestamp(),
+        update engine.queue q set refilled_at = at,
             tokens = limits.tokens - cardinality(held) - cardinality(timers) - cardinality(ready)
         where q.name = the_queue;
     end if;
