@@ -51,6 +51,10 @@ pub(crate) enum Event {
     Expired {
         step: String,
     },
+    /// The step had not ended when the run learnt that it was cancelled. Its story may go on, and then finds that here again.
+    CalledOff {
+        step: String,
+    },
     /// An attempt of unknown outcome was waited for long enough: it is made again, on record.
     Resent {
         step: String,
@@ -138,7 +142,8 @@ impl Event {
             | Self::TimedOut { step }
             | Self::Withdrawn { step, .. }
             | Self::Abandoned { step, .. }
-            | Self::Expired { step } => Some(step),
+            | Self::Expired { step }
+            | Self::CalledOff { step } => Some(step),
             Self::Finished { .. } | Self::GaveUp { .. } | Self::Cancelled { .. } | Self::Redriven { .. } => None,
         }
     }
@@ -271,10 +276,6 @@ impl Replay {
         }
     }
 
-    pub fn peek(&self, step: &str) -> Option<&Event> {
-        Some(&self.steps.get(step)?.front()?.event)
-    }
-
     pub fn last_received(&self, signal: &str) -> i64 {
         self.received.get(signal).copied().unwrap_or(0)
     }
@@ -290,7 +291,7 @@ mod tests {
     use super::*;
 
     /// Every kind of event, as it stands in databases. Lines are added here and never changed.
-    const WRITTEN: [&str; 23] = [
+    const WRITTEN: [&str; 24] = [
         r#"{"event":"intent","step":"s","attempt":1,"plan":{"a":1}}"#,
         r#"{"event":"done","step":"s","attempt":1,"answer":null}"#,
         r#"{"event":"done","step":"s","attempt":1,"plan":{},"answer":"yes"}"#,
@@ -301,6 +302,7 @@ mod tests {
         r#"{"event":"withdrawn","step":"s","attempt":1}"#,
         r#"{"event":"abandoned","step":"s","attempt":1}"#,
         r#"{"event":"expired","step":"s"}"#,
+        r#"{"event":"called_off","step":"s"}"#,
         r#"{"event":"resent","step":"s","attempt":1}"#,
         r#"{"event":"confirmed","step":"s","attempt":1}"#,
         r#"{"event":"presumed","step":"s","attempt":1}"#,

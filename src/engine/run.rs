@@ -179,6 +179,7 @@ impl Run {
                     return Ok(Some(serde_json::from_value(payload).map_err(crate::Error::from)?));
                 }
                 Event::TimedOut { .. } => return Ok(None),
+                Event::CalledOff { .. } => return Err(StepFailure::Cancelled { step: S::NAME }.into()),
                 other => return Err(unexpected(S::NAME, &other)),
             }
         }
@@ -191,7 +192,7 @@ impl Run {
             return self.receive(n, payload).map(Some);
         }
         if self.cancelled.is_some() {
-            return Err(StepFailure::Cancelled { step: S::NAME }.into());
+            return Err(self.call_off(S::NAME).into());
         }
         if waiting && left.is_zero() {
             self.events.push(Event::TimedOut {
@@ -199,10 +200,12 @@ impl Run {
             });
             return Ok(None);
         }
-        let (n, payload) = self
-            .park_for_signal(S::NAME, S::NAME, (!waiting).then_some(patience), left, S::QUEUE)
-            .await?;
-        self.receive(n, payload).map(Some)
+        let patience = (!waiting).then_some(patience);
+        match self.park_for_signal(S::NAME, S::NAME, patience, left, S::QUEUE).await {
+            Ok((n, payload)) => self.receive(n, payload).map(Some),
+            Err(Failure::Step(StepFailure::Cancelled { step })) => Err(self.call_off(step).into()),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Does nothing for so long, across any number of restarts.
@@ -225,9 +228,11 @@ impl Run {
                 event: Event::Waiting { patience_ms, .. },
                 ..
             }) => {
-                if matches!(self.replay.peek(step), Some(Event::TimedOut { .. })) {
-                    self.replay.next(step);
-                    return Ok(());
+                match self.replay.next(step).map(|recorded| recorded.event) {
+                    None => {}
+                    Some(Event::TimedOut { .. }) => return Ok(()),
+                    Some(Event::CalledOff { .. }) => return Err(StepFailure::Cancelled { step }.into()),
+                    Some(other) => return Err(unexpected(step, &other)),
                 }
                 left = self.left_of(at, patience_ms);
                 if left.is_zero() {
@@ -244,7 +249,10 @@ impl Run {
             last_error: None,
             died: false,
         };
-        self.park(step, then).await
+        match self.park(step, then).await {
+            Err(Failure::Step(StepFailure::Cancelled { step })) => Err(self.call_off(step).into()),
+            parked => parked,
+        }
     }
 
     pub(crate) async fn finish(&mut self) -> Result<(), crate::Error> {
@@ -396,6 +404,12 @@ impl Run {
         self.stop_here().await
     }
 
+    /// The step ends here, for the story may go on.
+    fn call_off(&mut self, step: &'static str) -> StepFailure {
+        self.events.push(Event::CalledOff { step: step.to_owned() });
+        StepFailure::Cancelled { step }
+    }
+
     pub(crate) async fn take_slot(&mut self) {
         self.slot.enter().await;
     }
@@ -455,6 +469,7 @@ fn kind(event: &Event) -> &'static str {
         | Event::Withdrawn { .. }
         | Event::Abandoned { .. }
         | Event::Expired { .. } => "an attempt",
+        Event::CalledOff { .. } => "a step that was called off",
         Event::Committed { .. } => "a commit",
         Event::Started { .. } => "a start",
         Event::Signalled { .. } => "a signal sent",

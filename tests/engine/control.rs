@@ -112,7 +112,10 @@ async fn a_run_that_is_cancelled_or_paused_just_before_its_call_calls_nobody() {
     toys.world.let_go();
     toys.until(cancelled, "over").await;
     toys.until(paused, "sleeping").await;
-    assert_eq!(toys.events(cancelled).await, ["intent", "withdrawn", "cancelled"]);
+    assert_eq!(
+        toys.events(cancelled).await,
+        ["intent", "withdrawn", "called_off", "cancelled"]
+    );
     assert_eq!(why(&toys, paused).await, "paused");
     assert!(toys.world.order().is_empty());
     act(&toys, Action::Resume, paused).await;

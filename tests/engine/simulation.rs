@@ -40,6 +40,7 @@ const SIM: &str = "
     end $$;
     alter table engine.journal add column op bigint not null default current_setting('sim.op')::bigint;
     alter table engine.signal add column op bigint not null default current_setting('sim.op')::bigint;
+    alter table engine.firing add column op bigint not null default current_setting('sim.op')::bigint;
     create index on engine.journal (op);
     create index on engine.signal (op);";
 

@@ -387,7 +387,7 @@ impl Run {
     fn take_back(&mut self, step: &'static str, policy: &RetryPolicy, history: &History) -> StepFailure {
         match history.doubtful() {
             Some(past) if policy.on_unknown != OnUnknown::Repeat => self.abandon(step, past.attempt),
-            _ => StepFailure::Cancelled { step },
+            _ => self.call_off(step),
         }
     }
 

@@ -5,17 +5,22 @@ use std::{collections::HashMap, fmt::Write as _, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use herald_engine::{
-    NewRun, NewSignal, Registry, Submission, WorkerSettings,
+    Beat, NewRun, NewSignal, Registry, Submission, WorkerSettings,
     simulation::{self, Fate, Process, Reply, Sabotage},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 
 use super::story::{Act, Answer, Ending, Outside, Play, QUEUES};
 
+mod beat;
 mod calm;
 mod clock;
+mod people;
+
+pub use beat::{EVERY, MOST, scheduled};
+pub use people::Deed;
 
 /// The first moment of virtual time, in microseconds.
 const DAWN: i64 = 1_577_836_800_000_000;
@@ -43,6 +48,12 @@ pub struct Chaos {
     pub started: Vec<Started>,
     pub sent: Vec<Sent>,
     pub claimed: Vec<Claim>,
+    /// What people did to runs, in order.
+    pub deeds: Vec<Deed>,
+    /// Beats remember nothing, so this one stands for any number of them.
+    beat: Beat,
+    /// What the database's clock showed when a beat looked.
+    pub looks: Vec<DateTime<Utc>>,
     pub trace: Vec<String>,
     pub names: HashMap<Uuid, String>,
 }
@@ -88,6 +99,7 @@ impl Chaos {
         let outside = Outside::new(rng.random());
         let registry = Arc::new(Registry::new(outside.clone()).add::<Play>());
         let door = process(&pool, &registry);
+        let beat = Beat::new(pool.clone(), vec![beat::schedule()]).unwrap();
         let first_op = i64::from(round) * 1_000_000;
         let back = if rng.random_bool(0.25) { 5_000_000 } else { 0 };
         let mut chaos = Self {
@@ -106,6 +118,9 @@ impl Chaos {
             started: Vec::new(),
             sent: Vec::new(),
             claimed: Vec::new(),
+            deeds: Vec::new(),
+            beat,
+            looks: Vec::new(),
             trace: Vec::new(),
             names: HashMap::new(),
         };
@@ -117,7 +132,10 @@ impl Chaos {
 
     /// Chaos, then peace. False when no peace could be made.
     pub async fn play(&mut self) -> bool {
-        sqlx::query("delete from engine.run").execute(&self.pool).await.unwrap();
+        for table in ["run", "schedule", "firing"] {
+            let forget = AssertSqlSafe(format!("delete from engine.{table}"));
+            sqlx::query(forget).execute(&self.pool).await.unwrap();
+        }
         let runs: Vec<Uuid> = (0..self.rng.random_range(2..=4))
             .map(|_| simulation::fresh_id().unwrap())
             .collect();
@@ -128,6 +146,7 @@ impl Chaos {
             let play = Play::drawn(&mut self.rng, &runs, true);
             self.start(*run, play);
         }
+        self.look().await;
         self.open_the_door().await;
         for _ in 0..self.rng.random_range(40..120) {
             self.step().await;
@@ -171,12 +190,14 @@ impl Chaos {
             0..45 => self.work().await,
             45..57 => self.claim().await,
             57..72 => self.end_call(),
-            72..81 => self.wait().await,
+            72..79 => self.wait().await,
+            79..81 => self.look().await,
             81..86 => self.open_the_door().await,
             86..89 => self.signal(),
             89..92 => self.renew().await,
-            92..96 => self.pause_or_wake(),
-            96..99 => self.kill().await,
+            92..94 => self.pause_or_wake(),
+            94..97 => self.control().await,
+            97..99 => self.kill().await,
             _ => self.set_clock(),
         }
     }
@@ -275,7 +296,7 @@ impl Chaos {
 
     /// How long it is until the next run is due.
     async fn until_due(&mut self) -> Option<Duration> {
-        let next = "select min(due_at) from engine.run where state <> 'failed'";
+        let next = "select min(due_at) from engine.run where state <> 'failed' and due_at < 'infinity'";
         let next: Option<DateTime<Utc>> = sqlx::query_scalar(next).fetch_one(&self.pool).await.unwrap();
         let micros = next?.timestamp_micros() - self.clock() + 1;
         Some(Duration::from_micros(micros.max(0).unsigned_abs()))

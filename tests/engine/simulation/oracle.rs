@@ -4,15 +4,19 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
+use herald_engine::Action;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
-    chaos::{Chaos, Sent},
+    chaos::{Chaos, Sent, scheduled},
     story::{Act, Play, STEPS},
 };
 
 mod calls;
+mod firings;
+
+use firings::Firing;
 
 /// One broken promise.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +43,10 @@ pub enum Promise {
     Signal,
     /// Nothing that waits waits too short a time.
     Patience,
+    /// What was cancelled or paused before the intent of a call was on record is not called.
+    Control,
+    /// Each instant of a schedule is decided once, and starts one run or none.
+    Schedule,
 }
 
 struct Recorded {
@@ -63,6 +71,7 @@ pub struct Oracle<'a> {
     journals: BTreeMap<Uuid, Vec<Recorded>>,
     signals: HashMap<Uuid, Vec<SignalThere>>,
     notes: HashMap<(Uuid, String), usize>,
+    firings: Vec<Firing>,
     left: HashMap<Uuid, (String, Option<String>)>,
     plays: BTreeMap<Uuid, Play>,
     complaints: Vec<Complaint>,
@@ -72,6 +81,7 @@ impl<'a> Oracle<'a> {
     /// What is wrong after all is over; nothing, if all is well.
     pub async fn ask(chaos: &'a Chaos, names: HashMap<Uuid, String>) -> Vec<Complaint> {
         let mut oracle = Self::read(chaos, names).await;
+        oracle.instants_are_decided_once();
         oracle.find_plays();
         oracle.runs_end();
         let journals = std::mem::take(&mut oracle.journals);
@@ -95,6 +105,7 @@ impl<'a> Oracle<'a> {
             journals: BTreeMap::new(),
             signals: HashMap::new(),
             notes: HashMap::new(),
+            firings: firings::read(chaos).await,
             left: HashMap::new(),
             plays: BTreeMap::new(),
             complaints: Vec::new(),
@@ -172,6 +183,9 @@ impl<'a> Oracle<'a> {
                 self.plays.insert(*run, play.clone());
             }
         }
+        for run in self.firings.iter().filter_map(|firing| firing.run) {
+            self.plays.insert(run, scheduled());
+        }
         let mut children = Vec::new();
         for (run, play) in &self.plays {
             for recorded in self.journals.get(run).into_iter().flatten() {
@@ -201,10 +215,21 @@ impl<'a> Oracle<'a> {
 
     fn run_ends(&mut self, run: Uuid, play: &Play, journal: &[Recorded]) {
         let left = self.left.get(&run).map(|(state, _)| state.clone());
-        let ends = journal.iter().filter(|r| r.is("finished") || r.is("gave_up")).count();
-        let Some(last) = journal.last().filter(|_| ends == 1) else {
-            return self.complain(Promise::Ends, run, &format!("ended {ends} times, and is {left:?}"));
+        let ends = journal
+            .iter()
+            .filter(|r| r.is("finished") || r.is("gave_up") || r.is("cancelled"));
+        let ends: Vec<&Recorded> = ends.collect();
+        let (last, put_away) = match ends[..] {
+            [last] => (last, false),
+            [gave_up, last] if gave_up.is("gave_up") && last.is("cancelled") => (last, true),
+            _ => {
+                let what = format!("ended {} times, and is {left:?}", ends.len());
+                return self.complain(Promise::Ends, run, &what);
+            }
         };
+        if !journal.last().is_some_and(|newest| std::ptr::eq(newest, last)) {
+            return self.complain(Promise::Ends, run, "went on after its end");
+        }
         if last.is("finished") {
             if let Some(state) = left {
                 self.complain(Promise::Ends, run, &format!("is {state} after its end"));
@@ -227,9 +252,15 @@ impl<'a> Oracle<'a> {
             if !known.iter().any(|known| why.contains(known)) || left.as_deref() != Some("failed") {
                 self.complain(Promise::Ends, run, &format!("gave up because {why:?}, and is {left:?}"));
             }
-        } else {
-            self.complain(Promise::Ends, run, "went on after its end");
+        } else if !self.is_cancelled(run) || left.is_some() {
+            let what = format!("learnt that it is cancelled, and is {left:?}; after it failed: {put_away}");
+            self.complain(Promise::Ends, run, &what);
         }
+    }
+
+    fn is_cancelled(&self, run: Uuid) -> bool {
+        let mut deeds = self.chaos.deeds.iter();
+        deeds.any(|deed| deed.run == run && deed.action == Action::Cancel)
     }
 
     fn journal_is_whole(&mut self, run: Uuid, journal: &[Recorded]) {

@@ -95,6 +95,7 @@ impl Run {
                 Event::Abandoned { attempt, .. } => {
                     return Ok(Some(End::Failed(StepFailure::Unknown { step, attempt })));
                 }
+                Event::CalledOff { .. } => return Ok(Some(End::Failed(StepFailure::Cancelled { step }))),
                 Event::Expired { .. } => return Ok(Some(End::Failed(StepFailure::Expired { step }))),
                 Event::Redriven { .. } => {
                     history.unresolved = None;

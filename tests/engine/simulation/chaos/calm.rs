@@ -22,6 +22,8 @@ impl Chaos {
             self.door.write(0, Fate::Answered).await;
         }
         self.read_replies();
+        self.look().await;
+        self.resume_all().await;
         for _ in 0..200 {
             let before = self.claimed.len();
             for queue in QUEUES {

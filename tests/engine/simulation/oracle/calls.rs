@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use herald_engine::Action;
 use uuid::Uuid;
 
 use super::{Oracle, Promise, Recorded, act_of};
@@ -26,14 +27,16 @@ impl Oracle<'_> {
             let Attempt { step, attempt, .. } = call.attempt;
             let before = |op: i64, kind: &str, n: u32| {
                 let same = move |r: &&Recorded| r.is(kind) && r.step() == step && r.event["attempt"] == n && r.op < op;
-                journal.iter().find(same)
+                journal.iter().rfind(same)
             };
-            if before(call.op, "intent", attempt).is_none() {
-                self.complain(
-                    Promise::Intent,
-                    run,
-                    &format!("{step} {attempt} was made without an intent"),
-                );
+            let intent = before(call.op, "intent", attempt);
+            if intent.is_none() {
+                let what = format!("{step} {attempt} was made without an intent");
+                self.complain(Promise::Intent, run, &what);
+            }
+            if let Some(action) = intent.and_then(|intent| self.control_at(run, intent.op)) {
+                let what = format!("{step} {attempt} was made in spite of {}", action.name());
+                self.complain(Promise::Control, run, &what);
             }
             let Some(Act::Call(policy)) = act_of(&play, step) else {
                 panic!("a call is in its play")
@@ -64,6 +67,13 @@ impl Oracle<'_> {
         for call in &made {
             self.call_is_not_early(run, journal, call, &delays);
         }
+    }
+
+    /// What people wanted of the run at that time.
+    fn control_at(&self, run: Uuid, op: i64) -> Option<Action> {
+        let mut before = self.chaos.deeds.iter().filter(|deed| deed.run == run && deed.op < op);
+        let newest = before.next_back()?.action;
+        (newest != Action::Resume).then_some(newest)
     }
 
     /// Compared with the latest time that the clock has shown: it may have been set back since the claim.
