@@ -162,6 +162,11 @@ async fn decide(conn: &mut sqlx::PgConnection, schedule: &Schedule, decisions: &
         return Ok(());
     }
     sql::insert_runs(conn, &runs).await?;
+    let keys: Vec<String> = runs
+        .iter()
+        .filter_map(|run| Some(run.key.as_ref()?.name.clone()))
+        .collect();
+    sql::promote(conn, &keys).await?;
     let queues: HashSet<_> = runs.iter().map(|run| run.queue.0.to_owned()).collect();
     Ok(sql::notify(conn, &queues.into_iter().collect::<Vec<_>>()).await?)
 }

@@ -154,9 +154,8 @@ impl Leases {
                 if ids.is_empty() {
                     continue;
                 }
-                // A renewal that takes longer than this would come too late anyway.
-                match tokio::time::timeout(self.length / 3, renew(&pool, &ids, &epochs, self.length)).await {
-                    Ok(Ok(kept)) => {
+                match renew(&pool, &ids, &epochs, self.length).await {
+                    Ok(kept) => {
                         // As long as any could be renewed, it is the others' rows that are locked, and not all.
                         if kept.is_empty() || kept.iter().any(|kept| kept.renewed) {
                             self.note_free();
@@ -166,10 +165,10 @@ impl Leases {
                         self.note(&ids, &epochs, &kept, sent);
                     }
                     // Claims meet the same error, and show when it is over.
-                    Ok(Err(error)) => {
+                    Err(Unrenewed::Error(error)) => {
                         tracing::warn!(%error, runs = ids.len(), "could not renew leases")
                     }
-                    Err(_) => {
+                    Err(Unrenewed::TooSlow) => {
                         self.note_blocked();
                         tracing::warn!(runs = ids.len(), "renewing leases took too long");
                     }
@@ -231,8 +230,25 @@ impl Leases {
     }
 }
 
-async fn renew(pool: &PgPool, ids: &[Uuid], epochs: &[i64], length: Duration) -> sqlx::Result<Vec<Kept>> {
-    statements::renew(&mut *pool.acquire().await?, ids, epochs, length).await
+/// Why leases were not renewed.
+enum Unrenewed {
+    /// The database said so, or could not be reached.
+    Error(sqlx::Error),
+    /// The database was there, and has not answered.
+    TooSlow,
+}
+
+async fn renew(pool: &PgPool, ids: &[Uuid], epochs: &[i64], length: Duration) -> Result<Vec<Kept>, Unrenewed> {
+    // What takes longer than this would come too late anyway.
+    let latest = Instant::now() + length / 3;
+    let mut conn = tokio::time::timeout_at(latest, pool.acquire())
+        .await
+        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        .map_err(Unrenewed::Error)?;
+    tokio::time::timeout_at(latest, statements::renew(&mut conn, ids, epochs, length))
+        .await
+        .map_err(|_| Unrenewed::TooSlow)?
+        .map_err(Unrenewed::Error)
 }
 
 #[cfg(test)]
@@ -251,5 +267,21 @@ mod tests {
         assert!(!watch.is_kept(), "it is about to end");
         let _again = leases.hold(run, 2, Instant::now());
         assert!(!watch.is_kept(), "that is another life of it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn renewals_that_get_stuck_stop_claims_and_a_database_that_cannot_be_reached_does_not() {
+        let leases = Leases::new(Duration::from_secs(10));
+        let nowhere = sqlx::postgres::PgPoolOptions::new()
+            .acquire_timeout(Duration::from_secs(60))
+            .connect_lazy("postgres://127.0.0.1:1/nowhere")
+            .unwrap();
+        let _keeping = tokio::spawn(leases.clone().keep(nowhere, CancellationToken::new()));
+        let can_be_kept = async |within| tokio::time::timeout(within, leases.can_be_kept()).await.is_ok();
+        let _lease = leases.hold(Uuid::from_u128(1), 1, Instant::now());
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        assert!(can_be_kept(Duration::ZERO).await, "claims will find out by themselves");
+        leases.note_blocked();
+        assert!(!can_be_kept(Duration::from_secs(20)).await);
     }
 }

@@ -163,6 +163,20 @@ async fn the_time_of_the_database_decides_whatever_this_machine_s_clock_says() {
     );
 }
 
+#[tokio::test]
+async fn runs_of_a_key_that_a_schedule_starts_wait_for_each_other() {
+    let mut keyed = schedule("* * * * *", UTC, EACH);
+    keyed.start = |_| Ok(NewRun::of(&Nap { ms: 0, more: 0 })?.keyed("nap", 1));
+    let clock = Clock::at("2031-05-01T12:00:00Z", keyed).await;
+    clock.set("2031-05-01T12:03:00Z").await;
+    clock.look().await;
+    let states: Vec<String> = sqlx::query_scalar("select state from engine.run order by state")
+        .fetch_all(&*clock.database)
+        .await
+        .unwrap();
+    assert_eq!(states, ["blocked", "blocked", "ready"]);
+}
+
 /// What fires and what is skipped after five hours without a beat.
 async fn after_five_hours(catch_up: CatchUp) -> (Vec<u32>, Vec<u32>) {
     let clock = Clock::at("2031-05-01T12:00:00Z", schedule("0 * * * *", UTC, catch_up)).await;
