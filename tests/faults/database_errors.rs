@@ -4,7 +4,7 @@ use std::{
     fs,
     net::TcpListener,
     os::unix::process::CommandExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -16,9 +16,9 @@ use super::{
     load::{load_while, outage, send},
     oracle, private,
     report::{Verdict, fault},
-    until_at_the_phone,
+    until, until_at_the_phone,
 };
-use crate::harness::{Client, Herald, account, eventually_within};
+use crate::harness::{Client, Cluster, Database, Herald, account};
 
 /// Throughput, in texts a second: the time from the first request until the phone has them all.
 async fn burst(client: &Client<'_>) -> f64 {
@@ -88,22 +88,22 @@ async fn a_pinned_horizon_costs_less_than_a_tenth_of_the_rate() {
 /// PgBouncer in transaction mode in front of a database.
 struct Bouncer {
     process: std::process::Child,
+    command: Command,
     settings: PathBuf,
+    port: u16,
     url: String,
-    version: String,
 }
 
 impl Drop for Bouncer {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.settings);
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.stop();
     }
 }
 
 impl Bouncer {
-    fn start(url: &str) -> Option<Self> {
-        let version = Command::new("pgbouncer").arg("--version").output().ok()?;
+    /// Tells so many prepared statements of each client apart; with none it hands them on as they come.
+    fn start(program: &Path, url: &str, statements: u32) -> Self {
         let (start, folder) = url.split_once("?host=").unwrap();
         let port = start.rsplit(':').next().unwrap().split('/').next().unwrap();
         let own = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -111,97 +111,103 @@ impl Bouncer {
         let settings = format!(
             "[databases]\nherald = host={} port={port} dbname=herald user=herald\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {own}\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\n\
-             default_pool_size = 20\nmax_client_conn = 500\nignore_startup_parameters = options,extra_float_digits\n",
+             default_pool_size = 20\nmax_client_conn = 500\nignore_startup_parameters = options,extra_float_digits\n\
+             max_prepared_statements = {statements}\n",
             folder.replace("%2F", "/"),
         );
         fs::write(&file, settings).unwrap();
-        let mut bouncer = Command::new("pgbouncer");
-        bouncer.arg("--quiet").arg(&file).stderr(Stdio::null());
+        let mut command = Command::new(program);
+        command.arg("--quiet").arg(&file).stderr(Stdio::null());
         if let Some((user, group)) = account() {
-            bouncer.uid(user).gid(group);
+            command.uid(user).gid(group);
         }
-        let mut process = bouncer.spawn().ok()?;
-        while std::net::TcpStream::connect(("127.0.0.1", own)).is_err() {
-            let ended = process.try_wait().unwrap();
+        let mut bouncer = Self {
+            process: command.spawn().unwrap(),
+            command,
+            settings: file,
+            port: own,
+            url: format!("postgres://herald@127.0.0.1:{own}/herald?sslmode=disable"),
+        };
+        bouncer.until_it_listens();
+        bouncer
+    }
+
+    fn until_it_listens(&mut self) {
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let ended = self.process.try_wait().unwrap();
             assert!(ended.is_none(), "pgbouncer ended before it listened: {ended:?}");
             std::thread::yield_now();
         }
-        Some(Self {
-            process,
-            settings: file,
-            url: format!("postgres://herald@127.0.0.1:{own}/herald?sslmode=disable"),
-            version: String::from_utf8_lossy(&version.stdout)
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
-        })
     }
 
-    /// The second number of its version, of which the first is 1.
-    fn minor(&self) -> Option<u32> {
-        self.version.split('.').nth(1)?.parse().ok()
+    fn stop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
+
+    fn start_again(&mut self) {
+        self.process = self.command.spawn().unwrap();
+        self.until_it_listens();
+    }
+}
+
+/// What a worker says that does not start behind it.
+fn refusal(herald: &Herald, bouncer: &Bouncer) -> String {
+    let refused = herald.command_with(&["worker", "--queues", "all"], &[("DATABASE_URL", &bouncer.url)]);
+    assert!(!refused.status.success());
+    String::from_utf8_lossy(&refused.stderr).into_owned()
 }
 
 #[tokio::test]
 #[ignore = "a fault test: make faults"]
 async fn a_pooler_in_transaction_mode_between_program_and_database_is_no_hindrance() {
-    fault(
-        "21",
-        "PgBouncer in transaction mode between the program and Postgres",
-        async |report| {
-            // Its end must not be waited for by what it leads to.
-            let Private { herald, cluster } = private(&[]).await;
-            let Some(bouncer) = Bouncer::start(&cluster.url) else {
-                return Verdict::Skipped("pgbouncer is not installed".to_owned());
-            };
-            report.note(bouncer.version.clone());
-            let knows_statements = !matches!(bouncer.minor(), Some(..21));
-            let refused = herald.command_with(&["worker", "--queues", "all"], &[("DATABASE_URL", &bouncer.url)]);
-            let why = String::from_utf8_lossy(&refused.stderr);
-            let names = if knows_statements {
-                "DATABASE_DIRECT_URL"
-            } else {
-                "PgBouncer 1.21"
-            };
-            assert!(!refused.status.success() && why.contains(names), "{why}");
-            if !knows_statements {
-                return Verdict::Skipped(format!("the program refuses to start behind it: {why}"));
+    let done = "PgBouncer in transaction mode between the program's processes and Postgres, stopped and started again under load";
+    fault("21", done, async |report| {
+        let Some(program) = std::env::var_os("HERALD_POOLER").filter(|path| !path.is_empty()) else {
+            return Verdict::Skipped("no PgBouncer of 1.21 or newer".to_owned());
+        };
+        let program = Path::new(&program);
+        let version = Command::new(program).arg("--version").output().unwrap().stdout;
+        report.note(
+            String::from_utf8_lossy(&version)
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+        );
+        let cluster = Cluster::start(&[]).await;
+        let herald = Herald::start_without_api(Database::in_cluster(&cluster.url).await).await;
+        oracle::watch(&herald.database).await;
+        let mixes_up = refusal(&herald, &Bouncer::start(program, &cluster.url, 0));
+        assert!(mixes_up.contains("PgBouncer 1.21"), "{mixes_up}");
+        let mut bouncer = Bouncer::start(program, &cluster.url, 200);
+        let listens_nowhere = refusal(&herald, &bouncer);
+        assert!(listens_nowhere.contains("DATABASE_DIRECT_URL"), "{listens_nowhere}");
+        let url = bouncer.url.clone();
+        let settings = [("DATABASE_URL", &*url), ("DATABASE_DIRECT_URL", &*cluster.url)];
+        let _api = herald.api_with(&settings).await;
+        let _worker = herald.worker_with("all", &settings);
+        let client = Client::live(&herald);
+        let (load, ()) = load_while(&client, 40, async {
+            for _ in 0..3 {
+                outage(3.0).await;
+                bouncer.stop();
+                outage(1.0).await;
+                bouncer.start_again();
             }
-            let client = Client::live(&herald);
-            let settings = [
-                ("DATABASE_URL", &*bouncer.url),
-                ("DATABASE_DIRECT_URL", &*cluster.url),
-                ("HERALD_LOG", "warn"),
-            ];
-            let worker_by_bouncer = herald.worker_with("all", &settings);
-            let (load, ()) = load_while(&client, 20, outage(10.0)).await;
-            let sent = count(
-                &herald,
-                "select count(*) from notifications where notification_status <> 'created'",
-            )
-            .await;
-            report.note(format!("{sent} of {} sent by a worker behind it", load.accepted.len()));
-            let drained = eventually_within(Duration::from_secs(20), "everything is sent", || async {
-                let left = "select count(*) from notifications where notification_status in ('created', 'sending')";
-                (count(&herald, left).await == 0).then_some(())
-            });
-            let works = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(drained))
-                .await
-                .is_ok();
-            let _direct = (!works).then(|| {
-                worker_by_bouncer.kill();
-                herald.worker()
-            });
-            oracle::check(report, &herald, &load.ids()).await;
-            assert!(
-                works,
-                "a worker behind PgBouncer does not work; without it the backlog drained"
-            );
-            Verdict::Passed
-        },
-    )
+            outage(3.0).await;
+        })
+        .await;
+        until(
+            &herald,
+            "everything is delivered by a worker behind it",
+            "select count(*) from notifications where notification_status <> 'delivered'",
+            |left| left == 0,
+        )
+        .await;
+        oracle::check(report, &herald, &load.ids()).await;
+        Verdict::Passed
+    })
     .await;
 }
 
