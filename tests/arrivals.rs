@@ -54,6 +54,21 @@ async fn post_mmg(herald: &Herald, id: &str, status: &str, substatus: &str) {
     assert_eq!(http().post(url).json(&receipt).send().await.unwrap().status(), 200);
 }
 
+async fn post_firetext(herald: &Herald, id: &str, status: &str, code: &str) {
+    let url = format!("{}/notifications/sms/firetext", herald.base_url);
+    let receipt = [("reference", id), ("status", status), ("code", code)];
+    assert_eq!(http().post(url).form(&receipt).send().await.unwrap().status(), 200);
+}
+
+/// Who has it, and what became of it.
+async fn sent_by(herald: &Herald, id: &str) -> (String, String) {
+    sqlx::query_as("select sent_by, notification_status from notifications where id = $1::uuid")
+        .bind(id)
+        .fetch_one(&*herald.database)
+        .await
+        .unwrap()
+}
+
 fn delivery(reference: &str) -> Value {
     json!({"notificationType": "Delivery", "mail": {"messageId": reference}, "delivery": {}})
 }
@@ -182,6 +197,59 @@ async fn a_receipt_that_comes_after_archiving_settles_the_history() {
         in_history(database, given_up).await,
         ("temporary-failure".to_owned(), None)
     );
+}
+
+#[tokio::test]
+async fn the_failure_of_a_provider_that_was_given_up_is_not_the_end_of_what_the_other_one_has() {
+    let herald = Herald::start_all().await;
+    let client = Client::live(&herald);
+    client
+        .faults("firetext", &json!({"status": 500, "missing_receipts": true}))
+        .await;
+    client.faults("mmg", &json!({"missing_receipts": true})).await;
+    let text = client.send_text("07700900123").await;
+    client.until(&text, "sending").await;
+    post_firetext(&herald, &text, "1", "101").await;
+    eventually("the receipt was looked at", || async {
+        let looked_at =
+            "select count(*) from engine.journal, jsonb_array_elements(events) e where e ->> 'event' = 'received'";
+        (count(&herald.database, looked_at).await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(sent_by(&herald, &text).await, ("mmg".to_owned(), "sending".to_owned()));
+    post_mmg(&herald, &text, "3", "5").await;
+    client.until(&text, "delivered").await;
+    until_no_run_is_left(&herald.database).await;
+}
+
+#[tokio::test]
+async fn a_receipt_tells_which_of_two_calls_of_unknown_outcome_was_taken() {
+    let herald = Herald::start_without_workers().await;
+    let client = Client::live(&herald);
+    for provider in ["firetext", "mmg"] {
+        let no_answer = json!({"reset_after_accept": true, "missing_receipts": true});
+        client.faults(provider, &no_answer).await;
+    }
+    let _worker = herald.worker_with("all", &[("UNKNOWN_OUTCOME_PATIENCE_SECONDS", "1")]);
+    let text = client.send_text("07700900123").await;
+    let calls = eventually("two calls have been made", || async {
+        let calls: Vec<String> = sqlx::query_scalar(
+            "select e -> 'plan' -> 'send' ->> 'sent_by' from engine.journal, jsonb_array_elements(events) e
+             where e ->> 'event' = 'intent' order by seq",
+        )
+        .fetch_all(&*herald.database)
+        .await
+        .unwrap();
+        (calls.len() == 2).then_some(calls)
+    })
+    .await;
+    assert_ne!(calls[0], calls[1]);
+    match &*calls[0] {
+        "mmg" => post_mmg(&herald, &text, "3", "5").await,
+        _ => post_firetext(&herald, &text, "0", "000").await,
+    }
+    client.until(&text, "delivered").await;
+    assert_eq!(sent_by(&herald, &text).await.0, calls[0]);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How long after its creation a message without a receipt fails.
-const HOURS_72: Duration = Duration::from_secs(72 * 60 * 60);
+pub(crate) const HOURS_72: Duration = Duration::from_secs(72 * 60 * 60);
 
 pub async fn follow(
     run: &mut Run,
@@ -47,13 +47,22 @@ pub async fn follow(
         SendPlan::Send(plan) => {
             let billable_units = Some(plan.billable_units);
             let reference = sent.answer.flatten();
+            let sent_by = plan.sent_by.clone();
             run.commit("sending", MarkSending(Sent { reference, ..plan }))?;
-            until_settled(run, tools, id, billable_units).await
+            until_settled(run, tools, id, &sent_by, billable_units).await
         }
     }
 }
 
-async fn until_settled(run: &mut Run, tools: &Tools, id: Uuid, billable_units: Option<i32>) -> Result<(), Failure> {
+/// A provider that was given up for another one may say at last that it could not deliver either: that is not the end of
+/// what the other one has taken.
+async fn until_settled(
+    run: &mut Run,
+    tools: &Tools,
+    id: Uuid,
+    sent_by: &str,
+    billable_units: Option<i32>,
+) -> Result<(), Failure> {
     loop {
         let patience = run.left_of_age(HOURS_72);
         let receipt = match run.wait_for(patience).await {
@@ -66,6 +75,10 @@ async fn until_settled(run: &mut Run, tools: &Tools, id: Uuid, billable_units: O
             }
             Err(failure) => return Err(failure),
         };
+        let has_arrived = receipt.status == Some(Status::Delivered);
+        if receipt.provider.name() != sent_by && !has_arrived {
+            continue;
+        }
         let is_final = receipt.status != Some(Status::Pending);
         run.commit("settled", tools.settle(id, receipt, billable_units))?;
         if is_final {

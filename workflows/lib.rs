@@ -9,6 +9,7 @@
 //! | [`record_complaint`] | records that a recipient complained about an email, and has its service told |
 //! | [`call_service`] | tells a service, one event after the other, what happened |
 //! | [`switch_providers`] | moves texts away from a slow provider, and back |
+//! | [`time_out_sending`] | settles what nobody follows any more after three days |
 //! | [`keep_house`] | prepares the engine's tables for the days ahead |
 //!
 //! [`accept`], [`receipts`], [`received`] and [`callbacks`] are the ways in, [`schedule`] is what happens by the clock;
@@ -35,6 +36,7 @@ pub mod schedule;
 pub mod settle_receipt;
 pub mod switch_providers;
 pub mod switching;
+pub mod time_out_sending;
 pub mod tools;
 
 use herald_engine::Registry;
@@ -52,4 +54,5 @@ pub fn registry(tools: Tools) -> Registry<Tools> {
         .add::<call_service::CallService>()
         .add::<keep_house::KeepHouse>()
         .add::<switch_providers::SwitchProviders>()
+        .add::<time_out_sending::TimeOutSending>()
 }

@@ -23,6 +23,7 @@ pub fn sending(patience: Duration) -> RetryPolicy {
             signal: ReceiptSignal::NAME,
             patience,
             queue: queues::RECEIPTS,
+            proves: |plan, receipt| plan["send"]["sent_by"] == receipt["provider"],
         },
     }
 }

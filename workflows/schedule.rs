@@ -6,6 +6,7 @@ use herald_engine::{CatchUp, Error, NewRun, Schedule};
 use crate::{
     keep_house::KeepHouse,
     switch_providers::{Occasion, SwitchProviders},
+    time_out_sending::TimeOutSending,
 };
 
 /// Every schedule that a beat keeps.
@@ -17,6 +18,13 @@ pub fn all() -> Vec<Schedule> {
             zone: Tz::UTC,
             catch_up: CatchUp::Latest,
             start: |_| NewRun::of(&KeepHouse {}),
+        },
+        Schedule {
+            name: "timeout_sending_notifications",
+            cron: "5 0 * * *",
+            zone: Tz::UTC,
+            catch_up: CatchUp::Latest,
+            start: |_| NewRun::of(&TimeOutSending {}),
         },
         Schedule {
             name: "leave_a_slow_provider",

@@ -3,6 +3,7 @@
 mod calling;
 mod choice;
 mod house;
+mod overdue;
 mod reading;
 mod sending;
 mod switch;
@@ -27,6 +28,7 @@ use crate::{
     switching::Policy,
 };
 use choice::Weights;
+pub use overdue::TimedOut;
 use reading::Reader;
 pub use sending::{ProviderReference, SendPlan};
 pub use switch::Moved;

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use rand::Rng;
 
+use serde_json::Value;
+
 use crate::workflow::Queue;
 
 /// The policy of one step. Bounded: exhaustion is a state with a reason.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct RetryPolicy {
     /// How many attempts at most, the first included.
     pub attempts: u32,
@@ -36,7 +38,7 @@ impl Backoff {
 }
 
 /// What to do when an attempt may or may not have reached the outside world: its process died, or no answer came.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum OnUnknown {
     /// The call is harmless to repeat.
     Repeat,
@@ -47,6 +49,9 @@ pub enum OnUnknown {
         signal: &'static str,
         patience: Duration,
         queue: Queue,
+        /// Whether a payload of the signal is about an attempt with this plan: where several attempts may have been done, it
+        /// proves the newest of those, and the newest of all where it is about none.
+        proves: fn(plan: &Value, payload: &Value) -> bool,
     },
     GiveUp,
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
 
 use crate::statements;
 
@@ -12,6 +13,17 @@ use crate::statements;
 /// Any error of the database.
 pub async fn make_partitions(pool: &PgPool, days_ahead: u16) -> sqlx::Result<()> {
     statements::make_partitions(&mut *pool.acquire().await?, days_ahead.into()).await
+}
+
+/// Those of these ids that no live run has.
+///
+/// # Errors
+/// Any error of the database.
+pub async fn without_run(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    statements::without_run(conn, ids).await
 }
 
 /// What [`tidy`] took away.

@@ -3,6 +3,7 @@
 //! `status` moves created → sending → (pending →) delivered or failed; a text to a country without receipts stops
 //! at `sent`. Each change names the statuses that it may leave, and says which rows it moved.
 
+mod overdue;
 mod sending;
 mod settling;
 mod view;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+pub use overdue::{Overdue, Place, overdue};
 pub use sending::{Marked, Sent, ToSend, mark_sending, to_send};
 pub use settling::{Settled, Settlement, fail, settle};
 pub use view::{Filter, NotificationView, get, list};

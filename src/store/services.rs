@@ -96,6 +96,13 @@ pub async fn for_requests(conn: &mut PgConnection, id: Uuid, sealer: &Sealer) ->
     }))
 }
 
+/// All of them, used or not.
+pub async fn ids(conn: &mut PgConnection) -> Result<Vec<Uuid>> {
+    Ok(sqlx::query_scalar!("select id from services order by id")
+        .fetch_all(conn)
+        .await?)
+}
+
 /// Reads the whole table, which has a row a service.
 pub async fn live_counts(conn: &mut PgConnection) -> Result<LiveCounts> {
     Ok(sqlx::query_as!(

@@ -148,6 +148,7 @@ impl Errand {
                 signal: Answer::NAME,
                 patience: Duration::from_millis(ms),
                 queue: SECOND_QUEUE,
+                proves: |_, _| false,
             },
         };
         let backoff = Backoff {

@@ -2,9 +2,13 @@
 
 mod payloads;
 
-use serde_json::json;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
-use crate::harness::{Client, Herald, eventually};
+use crate::{
+    callbacks::{calls, endpoint, lane},
+    harness::{Client, Herald, SERVICE, eventually},
+};
 
 #[tokio::test]
 async fn a_text_reaches_the_phone_once_and_is_delivered() {
@@ -125,6 +129,98 @@ async fn receipts_that_come_twice_or_before_our_commit_count_once() {
         (left == 0).then_some(())
     })
     .await;
+}
+
+/// A text as another system left it, so old.
+async fn left_behind(herald: &Herald, status: &str, kind: &str, hours: i32) -> Uuid {
+    let id = Uuid::new_v4();
+    sqlx::query(
+        r#"insert into notifications (id, "to", service_id, template_id, template_version, created_at, key_type,
+               notification_type, notification_status, billable_units, sent_by)
+           select $1, '07411000001', service_id, id, version, now() at time zone 'utc' - $2 * interval '1 hour', 'normal',
+               $3::notification_type, $4, 1, 'mmg'
+           from templates where template_type::text = 'sms'"#,
+    )
+    .bind(id)
+    .bind(hours)
+    .bind(kind)
+    .bind(status)
+    .execute(&*herald.database)
+    .await
+    .unwrap();
+    id
+}
+
+async fn status(herald: &Herald, id: Uuid) -> String {
+    sqlx::query_scalar("select notification_status from notifications where id = $1")
+        .bind(id)
+        .fetch_one(&*herald.database)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn what_nobody_follows_after_three_days_is_settled_at_night_and_its_service_is_told() {
+    let herald = Herald::start_all().await;
+    endpoint(&herald, lane(SERVICE), "callbacks").await;
+    let mut cases = Vec::new();
+    for (was, kind, hours, becomes) in [
+        ("sending", "sms", 73, "temporary-failure"),
+        ("pending", "sms", 120, "temporary-failure"),
+        ("sending", "email", 73, "temporary-failure"),
+        ("created", "sms", 73, "technical-failure"),
+        ("sending", "sms", 71, "sending"),
+        ("created", "sms", 71, "created"),
+        ("delivered", "sms", 73, "delivered"),
+        ("sent", "sms", 73, "sent"),
+        ("sending", "letter", 73, "sending"),
+    ] {
+        cases.push((left_behind(&herald, was, kind, hours).await, becomes));
+    }
+    // More than are looked at in one step, at one instant, in which the first and the last are open.
+    let many = r#"insert into notifications (id, "to", service_id, template_id, template_version, created_at, key_type,
+            notification_type, notification_status, billable_units, sent_by)
+        select lpad(to_hex(i), 32, '0')::uuid, n."to", n.service_id, n.template_id, n.template_version, n.created_at - interval '1 day',
+            n.key_type, n.notification_type, case when i in (1, 12000) then 'pending' else 'delivered' end, 1, 'mmg'
+        from notifications n, generate_series(1, 12000) i where n.id = $1"#;
+    sqlx::query(many)
+        .bind(cases[0].0)
+        .execute(&*herald.database)
+        .await
+        .unwrap();
+    cases.extend([1, 12_000].map(|i| (Uuid::from_u128(i), "temporary-failure")));
+    // It is to be sent in an hour, by a run of its own.
+    let mine = left_behind(&herald, "created", "sms", 73).await;
+    let run = "insert into engine.run (id, workflow, queue, state, due_at, input)
+        values ($1, 'deliver_sms', 'retry', 'sleeping', now() + interval '1 hour', jsonb_build_object('id', $1::uuid))";
+    sqlx::query(run).bind(mine).execute(&*herald.database).await.unwrap();
+    cases.push((mine, "created"));
+
+    let missed = "insert into engine.schedule values ('timeout_sending_notifications', now() - interval '25 hours')";
+    sqlx::query(missed).execute(&*herald.database).await.unwrap();
+    let _beat = herald.beat();
+    let told = eventually("services are told of five", || async {
+        let calls = calls(&herald, "callbacks").await;
+        (calls.len() >= 5).then_some(calls)
+    })
+    .await;
+    for (id, becomes) in &cases {
+        assert_eq!(status(&herald, *id).await, *becomes, "{id}");
+    }
+    let mut told: Vec<String> = told.iter().map(|call| told_of(call)).collect();
+    told.sort();
+    let mut failed: Vec<String> = cases
+        .iter()
+        .filter(|(_, becomes)| *becomes == "temporary-failure")
+        .map(|(id, becomes)| format!("{id} {becomes}"))
+        .collect();
+    failed.sort();
+    assert_eq!(told, failed);
+}
+
+fn told_of(call: &Value) -> String {
+    let body: Value = serde_json::from_str(call["body"].as_str().unwrap()).unwrap();
+    format!("{} {}", body["id"].as_str().unwrap(), body["status"].as_str().unwrap())
 }
 
 #[tokio::test]

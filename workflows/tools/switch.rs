@@ -19,12 +19,12 @@ use serde_json::{Map, Value, json};
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::{
     sync::mpsc,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
 use super::{
     choice::Weights,
-    traffic::{Counter, Seen},
+    traffic::{Counter, Seen, Warning, Warnings},
 };
 use crate::switching::{LATELY, MEMORY, MINUTE, Move, Policy, Rule, is_well, slow_share, takes_messages_again};
 
@@ -71,6 +71,7 @@ impl Switch {
     /// Shares what this process counts, at once when it was quiet and once a second under load, and decides where there
     /// were errors. Ends when there is nobody to count any more.
     pub async fn keep_sharing(self: Arc<Self>, counter: Weak<Counter>, mut rings: mpsc::Receiver<()>) {
+        let mut warnings = Warnings::default();
         let mut seconds = interval(SECOND);
         seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while rings.recv().await.is_some() {
@@ -78,7 +79,7 @@ impl Switch {
             let Some(seen) = counter.upgrade().map(|counter| counter.take()) else {
                 return;
             };
-            tell_of_errors(&seen);
+            warnings.due(&seen, Instant::now()).iter().for_each(warn);
             let shared = timeout(LONGEST, self.share(seen));
             // What could not be shared is of a second that is over.
             match shared.await {
@@ -313,23 +314,23 @@ fn in_words(alert: &str) -> &'static str {
     }
 }
 
-/// A provider's errors and rate limits are warnings: one line a second for all of them.
-fn tell_of_errors(seen: &[Seen]) {
-    for Seen {
-        traffic, last_error, ..
-    } in seen
-    {
-        if let Some(last) = last_error {
-            tracing::warn!(
-                provider = traffic.provider,
-                requests = traffic.requests,
-                errors = traffic.errors,
-                faults = traffic.faults,
-                last,
-                "a provider did not take messages"
-            );
-        }
-    }
+/// A provider's errors and rate limits are warnings.
+fn warn(warning: &Warning) {
+    let Warning {
+        provider,
+        requests,
+        errors,
+        faults,
+        last_error,
+    } = warning;
+    tracing::warn!(
+        provider,
+        requests,
+        errors,
+        faults,
+        last_error,
+        "a provider did not take messages"
+    );
 }
 
 fn names(pair: &[Watched; 2]) -> impl Iterator<Item = String> {

@@ -1,6 +1,7 @@
 //! What this process sees of providers, added up until it is shared with all others.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -8,7 +9,7 @@ use std::{
 use herald_message::status::Status;
 use herald_providers::{SendError, Timing};
 use herald_store::providers::Traffic;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::measures::Measures;
 
@@ -99,6 +100,97 @@ impl Measures for Counter {
     }
 }
 
+/// How long further errors of a provider are only added up.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What the log tells of providers' errors and rate limits: of each the first one at once, and then a line a minute for all
+/// that came meanwhile, however long an outage lasts.
+#[derive(Default)]
+pub(super) struct Warnings(HashMap<String, (Instant, Warning)>);
+
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Warning {
+    pub provider: String,
+    pub requests: i64,
+    pub errors: i64,
+    /// Those of the errors that are the provider's own fault.
+    pub faults: i64,
+    pub last_error: String,
+}
+
+impl Warnings {
+    /// What is to be told now, after this has been seen.
+    pub fn due(&mut self, seen: &[Seen], now: Instant) -> Vec<Warning> {
+        let mut due = Vec::new();
+        for Seen {
+            traffic, last_error, ..
+        } in seen
+        {
+            let Some(last_error) = last_error else { continue };
+            let (next, warning) = self
+                .0
+                .entry(traffic.provider.clone())
+                .or_insert_with(|| (now, Warning::default()));
+            warning.requests += traffic.requests;
+            warning.errors += traffic.errors;
+            warning.faults += traffic.faults;
+            if now >= *next {
+                *next = now + MINUTE;
+                due.push(Warning {
+                    provider: traffic.provider.clone(),
+                    last_error: last_error.clone(),
+                    ..std::mem::take(warning)
+                });
+            }
+        }
+        due
+    }
+}
+
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failing(provider: &str) -> Seen {
+        Seen {
+            traffic: Traffic {
+                provider: provider.to_owned(),
+                requests: 50,
+                errors: 40,
+                faults: 30,
+                ..Traffic::default()
+            },
+            last_error: Some("HTTP 503".to_owned()),
+            for_a_person: None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_hour_of_errors_is_a_line_a_minute_and_the_first_one_comes_at_once() {
+        let mut warnings = Warnings::default();
+        let mut lines = Vec::new();
+        for second in 0..3_600 {
+            let seen = ["firetext", "mmg"].map(failing);
+            let due = warnings.due(&seen, Instant::now());
+            assert_eq!(due.len(), if second % 60 == 0 { 2 } else { 0 }, "{second}");
+            lines.extend(due);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        let of_mmg = lines.iter().filter(|line| line.provider == "mmg");
+        let told: i64 = of_mmg.map(|line| line.requests).sum();
+        assert_eq!(
+            told,
+            50 * (3_600 - 59),
+            "those of the last minute are told with the next error"
+        );
+        let well = Seen {
+            last_error: None,
+            ..failing("mmg")
+        };
+        assert_eq!(warnings.due(&[well], Instant::now()), []);
+    }
 }

@@ -307,9 +307,10 @@ impl Run {
             signal,
             patience,
             queue,
+            ..
         } = policy.on_unknown
         else {
-            if policy.on_unknown == OnUnknown::GiveUp {
+            if matches!(policy.on_unknown, OnUnknown::GiveUp) {
                 return Err(self.abandon(step, attempt).into());
             }
             self.events.push(Event::Resent {
@@ -365,28 +366,34 @@ impl Run {
         past.plan.clone()
     }
 
-    /// The plan of the newest attempt of unknown outcome, or else of the newest, once the signal is there that proves that one
-    /// was done, whatever its caller was told.
+    /// The plan of the attempt that was done, whatever its caller was told, once the signal is there that proves it: the
+    /// newest that the signal is about, those of unknown outcome first.
     fn proved(&mut self, step: &'static str, policy: &RetryPolicy, history: &History) -> Option<Value> {
-        let OnUnknown::AwaitThenRepeat { signal, .. } = policy.on_unknown else {
+        let OnUnknown::AwaitThenRepeat { signal, proves, .. } = policy.on_unknown else {
             return None;
         };
-        let newest = history
-            .doubtful()
-            .or_else(|| history.past.iter().rfind(|past| !past.plan.is_null()))?;
-        self.next_in_inbox(signal)?;
+        let (_, payload) = self.next_in_inbox(signal)?;
+        let is_meant = |past: &&PastAttempt| proves(&past.plan, &payload);
+        let is_doubtful = |past: &&PastAttempt| past.outcome == Outcome::Unknown;
+        let made = || history.past.iter().rev().filter(|past| !past.plan.is_null());
+        let done = made()
+            .filter(is_meant)
+            .find(is_doubtful)
+            .or_else(|| made().find(is_meant))
+            .or_else(|| history.doubtful())
+            .or_else(|| made().next())?;
         self.events.push(Event::Confirmed {
             step: step.to_owned(),
-            attempt: newest.attempt,
+            attempt: done.attempt,
         });
-        Some(newest.plan.clone())
+        Some(done.plan.clone())
     }
 
     /// How a step ends that people have cancelled. Where an attempt may have been done, and that matters, it was not
     /// cancelled in time for all that anybody knows.
     fn take_back(&mut self, step: &'static str, policy: &RetryPolicy, history: &History) -> StepFailure {
         match history.doubtful() {
-            Some(past) if policy.on_unknown != OnUnknown::Repeat => self.abandon(step, past.attempt),
+            Some(past) if !matches!(policy.on_unknown, OnUnknown::Repeat) => self.abandon(step, past.attempt),
             _ => self.call_off(step),
         }
     }

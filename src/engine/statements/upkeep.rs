@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 pub(crate) async fn make_partitions(conn: &mut PgConnection, days_ahead: i32) -> sqlx::Result<()> {
     sqlx::query!("select engine.make_partitions($1)", days_ahead)
@@ -51,4 +52,17 @@ pub(crate) async fn delete_keys(conn: &mut PgConnection, age: Duration, limit: i
     .execute(conn)
     .await?;
     Ok(deleted.rows_affected())
+}
+
+/// Those of these ids that no row has.
+pub(crate) async fn without_run(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        r#"
+        select i.id as "id!" from unnest($1::uuid[]) i (id)
+        where not exists (select from engine.run r where r.id = i.id)
+        "#,
+        ids,
+    )
+    .fetch_all(conn)
+    .await
 }

@@ -118,6 +118,7 @@ impl Call {
                     signal: Answer::NAME,
                     patience: Duration::from_millis(ms),
                     queue: QUEUES[1],
+                    proves: |_, _| false,
                 },
             },
         }

@@ -109,13 +109,23 @@ impl Report {
         // A full database is compared with the same engine's empty one.
         let measure = results
             .get(&trial(MEASURE, Base::Empty))
-            .and_then(|rounds| median(rounds).ok());
+            .and_then(|rounds| median(rounds));
         for peer in settings.peers.iter().filter(|peer| peer.loads.contains(letter)) {
             let Some(rounds) = results.get(&trial(peer.name, base)) else {
                 continue;
             };
+            let failures: Vec<&String> = rounds.iter().filter_map(|round| round.as_ref().err()).collect();
+            let failed = match failures.as_slice() {
+                [] => String::new(),
+                [first, ..] => format!(
+                    " ({} of {} rounds failed: {})",
+                    failures.len(),
+                    rounds.len(),
+                    first.replace('|', "/")
+                ),
+            };
             match median(rounds) {
-                Ok(figures) => {
+                Some(figures) => {
                     let ratio = measure.map_or("–".to_owned(), |herald| format!("{:.2}", figures.rate / herald.rate));
                     let [p50, p95, p99] = figures
                         .latency
@@ -125,31 +135,23 @@ impl Report {
                     } = figures;
                     writeln!(
                         self.tables,
-                        "| {} | {runs} | {rate:.0} | {ratio} | {p50} | {p95} | {p99} | {:.3} | {:.0} | {:.2} | {dead} |",
+                        "| {}{failed} | {runs} | {rate:.0} | {ratio} | {p50} | {p95} | {p99} | {:.3} | {:.0} | {:.2} | {dead} |",
                         peer.name, used.commits, used.wal, used.versions,
                     )?;
                 }
-                Err(error) => writeln!(
-                    self.tables,
-                    "| {} | failed: {} |||||||||||",
-                    peer.name,
-                    error.replace('|', "/")
-                )?,
+                None => writeln!(self.tables, "| {}{failed} |||||||||||", peer.name)?,
             }
         }
         Ok(())
     }
 }
 
-/// The round in the middle by speed; by latency where the speed was given. Any failed round is told instead.
-fn median(rounds: &[Result<Figures, String>]) -> Result<Figures, String> {
-    let mut figures = rounds.iter().cloned().collect::<Result<Vec<Figures>, String>>()?;
+/// Of the rounds that did not fail the one in the middle by speed; by latency where the speed was given.
+fn median(rounds: &[Result<Figures, String>]) -> Option<Figures> {
+    let mut figures: Vec<Figures> = rounds.iter().flatten().copied().collect();
     let key = |figures: &Figures| figures.latency.map_or(figures.rate, |[p50, ..]| p50);
     figures.sort_by(|a, b| key(a).total_cmp(&key(b)));
-    figures
-        .get(figures.len() / 2)
-        .copied()
-        .ok_or_else(|| "it was not measured".to_owned())
+    figures.get(figures.len() / 2).copied()
 }
 
 fn title(letter: char) -> &'static str {

@@ -25,7 +25,7 @@ pub const CALLS: Contestant = Contestant {
     loads: "abcde",
     runs_at_most: usize::MAX,
     unfinished: UNFINISHED,
-    settings: "the program's pool of 16 connections; story: five attempts with a call each",
+    settings: "the program's pool of 16 connections; an offered job: one step, its answer journaled; story: five attempts with a call each",
 };
 
 /// Each step of a story knows its answer without a call.
@@ -127,9 +127,31 @@ impl Workflow for Job {
     const NAME: &'static str = "job";
     const QUEUE: Queue = QUEUE;
 
-    async fn run(self, _: &mut Run, _: &Outside) -> Result<(), Failure> {
-        TALLY.handle(self.offered_at).await;
-        Ok(())
+    async fn run(self, run: &mut Run, _: &Outside) -> Result<(), Failure> {
+        let handle = || TALLY.handle(self.offered_at);
+        if self.offered_at == 0 {
+            handle().await;
+            return Ok(());
+        }
+        run.attempt("millisecond", &policy(), |_| async move {
+            handle().await;
+            Ok(Prepared::Done { plan: (), answer: () })
+        })
+        .await
+        .map(|_: Attempted<(), ()>| ())
+    }
+}
+
+fn policy() -> RetryPolicy {
+    RetryPolicy {
+        attempts: 3,
+        backoff: Backoff {
+            first: Duration::from_secs(1),
+            then: Duration::from_secs(1),
+            jitter: 0.0,
+        },
+        queue: QUEUE,
+        on_unknown: OnUnknown::Repeat,
     }
 }
 
@@ -158,19 +180,8 @@ async fn step<const CALLS: bool>(
     name: &'static str,
     deed: impl Fn() + Send + Sync,
 ) -> Result<Attempted<(), ()>, Failure> {
-    let backoff = Backoff {
-        first: Duration::from_secs(1),
-        then: Duration::from_secs(1),
-        jitter: 0.0,
-    };
-    let policy = RetryPolicy {
-        attempts: 3,
-        backoff,
-        queue: QUEUE,
-        on_unknown: OnUnknown::Repeat,
-    };
     let deed = &deed;
-    run.attempt(name, &policy, |_| async move {
+    run.attempt(name, &policy(), |_| async move {
         Ok(if CALLS {
             let call = async move {
                 deed();
