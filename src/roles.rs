@@ -33,8 +33,8 @@ pub async fn worker(queues: Vec<Queue>) -> anyhow::Result<()> {
     let mut settings = config::worker()?;
     let mut limits = BatchLimits::default();
     if !queues.iter().any(|queue| URGENT.contains(queue)) {
-        settings.gather = wiring::WORK;
-        limits = wiring::patient(wiring::WORK);
+        settings.gather = wiring::GATHER;
+        limits = wiring::patient();
     }
     measure()?;
     let (pool, listening) = wiring::listening_pools().await?;

@@ -113,7 +113,7 @@ pub async fn api_deps() -> anyhow::Result<herald_api::Deps> {
     }
     Ok(herald_api::Deps {
         engine: Client::new(pool.clone(), BatchLimits::default()),
-        arrivals: Client::new(pool.clone(), patient(POSTS)),
+        arrivals: Client::new(pool.clone(), patient()),
         pool,
         listening,
         sealer: Arc::new(config::sealer()?),
@@ -123,16 +123,13 @@ pub async fn api_deps() -> anyhow::Result<herald_api::Deps> {
     })
 }
 
-/// How long what providers tell is gathered: whoever posts it waits for the answer, and has few connections.
-const POSTS: Duration = Duration::from_millis(20);
+/// How long what nobody waits for is gathered.
+pub const GATHER: Duration = Duration::from_millis(20);
 
-/// How long work for which nobody waits is gathered.
-pub const WORK: Duration = Duration::from_millis(50);
-
-/// For what nobody waits for: a flood of receipts costs few commits, and leaves the disk to texts.
-pub fn patient(gather: Duration) -> BatchLimits {
+/// For writes for which nobody waits: a flood of receipts costs few commits, and leaves the disk to texts.
+pub fn patient() -> BatchLimits {
     BatchLimits {
-        gather,
+        gather: GATHER,
         ..BatchLimits::default()
     }
 }
