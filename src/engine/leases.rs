@@ -21,6 +21,8 @@ pub(crate) struct Leases {
     length: Duration,
     /// Until when nothing is to be claimed, because renewing does not work.
     blocked: Arc<watch::Sender<Option<Instant>>>,
+    /// When leases were last to be renewed, if the database was there and did not renew them all.
+    in_vain: Arc<Mutex<Option<Instant>>>,
 }
 
 #[derive(Debug)]
@@ -31,7 +33,7 @@ struct Held {
     lost: CancellationToken,
 }
 
-/// How long a worker claims nothing at most after a renewal without an answer.
+/// How long a worker claims nothing at most after it has lost a lease that it could not renew.
 const LONGEST_SUSPICION: Duration = Duration::from_secs(30);
 
 /// One held lease. Dropping it lets go of it here; what the database says of the run is not changed by that.
@@ -90,6 +92,7 @@ impl Leases {
             held: Arc::default(),
             length,
             blocked: Arc::new(watch::Sender::new(None)),
+            in_vain: Arc::default(),
         }
     }
 
@@ -154,24 +157,14 @@ impl Leases {
                 if ids.is_empty() {
                     continue;
                 }
-                match renew(&pool, &ids, &epochs, self.length).await {
-                    Ok(kept) => {
-                        // As long as any could be renewed, it is the others' rows that are locked, and not all.
-                        if kept.is_empty() || kept.iter().any(|kept| kept.renewed) {
-                            self.note_free();
-                        } else {
-                            self.note_blocked();
-                        }
-                        self.note(&ids, &epochs, &kept, sent);
-                    }
-                    // Claims meet the same error, and show when it is over.
+                let renewed = renew(&pool, &ids, &epochs, self.length).await;
+                self.learn(&renewed);
+                match renewed {
+                    Ok(kept) => self.note(&ids, &epochs, &kept, sent),
                     Err(Unrenewed::Error(error)) => {
-                        tracing::warn!(%error, runs = ids.len(), "could not renew leases")
+                        tracing::warn!(%error, runs = ids.len(), "could not renew leases");
                     }
-                    Err(Unrenewed::TooSlow) => {
-                        self.note_blocked();
-                        tracing::warn!(runs = ids.len(), "renewing leases took too long");
-                    }
+                    Err(Unrenewed::TooSlow) => tracing::warn!(runs = ids.len(), "renewing leases took too long"),
                 }
             }
         };
@@ -184,6 +177,20 @@ impl Leases {
         };
         stop.run_until_cancelled(async { tokio::join!(renewing, giving_up) })
             .await;
+    }
+
+    /// A row that is locked, as its run may be written just now, and an answer that takes long tell nothing yet: there is time
+    /// to try again.
+    fn learn(&self, renewed: &Result<Vec<Kept>, Unrenewed>) {
+        let in_vain = match renewed {
+            Ok(kept) => kept.iter().any(|kept| !kept.renewed),
+            Err(Unrenewed::TooSlow) => true,
+            Err(Unrenewed::Error(_)) => false,
+        };
+        *self.in_vain.lock().unwrap_or_else(PoisonError::into_inner) = in_vain.then(Instant::now);
+        if renewed.iter().flatten().any(|kept| kept.renewed) {
+            self.note_free();
+        }
     }
 
     pub(crate) fn to_renew(&self, now: Instant) -> (Vec<Uuid>, Vec<i64>) {
@@ -209,14 +216,20 @@ impl Leases {
         }
     }
 
+    /// Where the database is there, and a lease could not be renewed in all its time, others could not either. Where it is
+    /// not, claims meet the same error, and show when that is over; and where this process was stopped meanwhile, nothing was
+    /// tried.
     pub(crate) fn give_up(&self, now: Instant) {
         let oldest = self.oldest();
         let held = self.lock();
-        for lease in held
+        let ending = held
             .values()
-            .filter(|lease| now.saturating_duration_since(lease.since) >= oldest)
-        {
-            lease.lost.cancel();
+            .filter(|lease| now.saturating_duration_since(lease.since) >= oldest && !lease.lost.is_cancelled());
+        let given_up = ending.inspect(|lease| lease.lost.cancel()).count();
+        let in_vain = *self.in_vain.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_tried = in_vain.is_some_and(|tried| now.saturating_duration_since(tried) < self.length / 2);
+        if given_up > 0 && was_tried {
+            self.note_blocked();
         }
     }
 
@@ -269,19 +282,71 @@ mod tests {
         assert!(!watch.is_kept(), "that is another life of it");
     }
 
+    async fn can_be_kept(leases: &Leases, within: Duration) -> bool {
+        tokio::time::timeout(within, leases.can_be_kept()).await.is_ok()
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn renewals_that_get_stuck_stop_claims_and_a_database_that_cannot_be_reached_does_not() {
+    async fn only_a_lease_that_is_lost_for_want_of_renewal_stops_claims() {
+        let leases = Leases::new(Duration::from_secs(10));
+        let run = Uuid::from_u128(1);
+        let lease = leases.hold(run, 1, Instant::now());
+        for answer in [Ok(vec![Kept { run, renewed: false }]), Err(Unrenewed::TooSlow)] {
+            tokio::time::advance(Duration::from_secs(2)).await;
+            leases.learn(&answer);
+            leases.give_up(Instant::now());
+            assert!(can_be_kept(&leases, Duration::ZERO).await, "there is time to try again");
+        }
+        tokio::time::advance(Duration::from_secs(4)).await;
+        leases.give_up(Instant::now());
+        assert!(lease.lost.is_cancelled(), "eight seconds of ten are over");
+        assert!(!can_be_kept(&leases, Duration::from_secs(20)).await);
+        leases.give_up(Instant::now());
+        assert!(
+            can_be_kept(&leases, LONGEST_SUSPICION).await,
+            "nobody stands idle for ever, while nothing more is lost"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_can_be_renewed_lets_claims_go_on() {
+        let leases = Leases::new(Duration::from_secs(10));
+        let run = Uuid::from_u128(1);
+        let _lease = leases.hold(run, 1, Instant::now());
+        tokio::time::advance(Duration::from_secs(8)).await;
+        leases.learn(&Err(Unrenewed::TooSlow));
+        leases.give_up(Instant::now());
+        assert!(!can_be_kept(&leases, Duration::ZERO).await);
+        leases.learn(&Ok(vec![Kept { run, renewed: true }]));
+        assert!(can_be_kept(&leases, Duration::ZERO).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_was_stopped_claims_again_at_once() {
+        let leases = Leases::new(Duration::from_secs(10));
+        let run = Uuid::from_u128(1);
+        let lease = leases.hold(run, 1, Instant::now());
+        leases.learn(&Ok(vec![Kept { run, renewed: false }]));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        leases.give_up(Instant::now());
+        assert!(lease.lost.is_cancelled());
+        assert!(can_be_kept(&leases, Duration::ZERO).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_database_that_cannot_be_reached_stops_no_claims() {
         let leases = Leases::new(Duration::from_secs(10));
         let nowhere = sqlx::postgres::PgPoolOptions::new()
             .acquire_timeout(Duration::from_secs(60))
             .connect_lazy("postgres://127.0.0.1:1/nowhere")
             .unwrap();
         let _keeping = tokio::spawn(leases.clone().keep(nowhere, CancellationToken::new()));
-        let can_be_kept = async |within| tokio::time::timeout(within, leases.can_be_kept()).await.is_ok();
-        let _lease = leases.hold(Uuid::from_u128(1), 1, Instant::now());
+        let lease = leases.hold(Uuid::from_u128(1), 1, Instant::now());
         tokio::time::sleep(Duration::from_secs(9)).await;
-        assert!(can_be_kept(Duration::ZERO).await, "claims will find out by themselves");
-        leases.note_blocked();
-        assert!(!can_be_kept(Duration::from_secs(20)).await);
+        assert!(lease.lost.is_cancelled());
+        assert!(
+            can_be_kept(&leases, Duration::ZERO).await,
+            "claims will find out by themselves"
+        );
     }
 }
