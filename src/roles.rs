@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::Context;
 use herald_engine::{
     BatchLimits, Beat, Client, Queue, Worker,
-    look::{self, QueueView, STATES},
+    look::{self, COUNTED_AS, QueueView},
 };
 use herald_store::{NotificationType, providers};
 use herald_workflows::{
@@ -104,8 +104,7 @@ async fn measure_queues(pool: PgPool) {
 }
 
 fn measure_queue(queue: &QueueView) {
-    // How many are blocked is not counted.
-    for state in STATES.into_iter().filter(|state| *state != "blocked") {
+    for state in COUNTED_AS {
         let count = queue.counts.iter().find(|count| count.state == state);
         herald_metrics::queue_depth(&queue.name, state, count.map_or(0, |count| count.runs));
     }

@@ -36,13 +36,24 @@ async fn runs_in_a_queue_that_this_version_does_not_know_are_listed_before_it_is
         .unwrap();
     let fine = herald.command(&["check-upgrade"]);
     assert_eq!(words(&fine), "all 1 live runs can go on\n");
-    sqlx::query(run)
-        .bind("of-tomorrow")
-        .execute(&*herald.database)
-        .await
-        .unwrap();
+    // Whatever state it is in, somebody will have to take it up.
+    let states = [
+        "state = 'sleeping'",
+        "state = 'ready'",
+        "state = 'ready', control = 'paused', due_at = 'infinity'",
+        "state = 'blocked', key = 'k', key_limit = 1",
+        "state = 'blocked', key = 'k', key_limit = 1, control = 'paused', due_at = 'infinity'",
+    ];
+    for (n, state) in states.iter().enumerate() {
+        let queue = format!("of-tomorrow-{n}");
+        sqlx::query(run).bind(&queue).execute(&*herald.database).await.unwrap();
+        let put = format!("update engine.run set {state} where queue = '{queue}'");
+        herald.database.execute(sqlx::AssertSqlSafe(put)).await.unwrap();
+    }
     let checked = herald.command(&["check-upgrade"]);
     assert!(!checked.status.success());
-    let line = "1 runs are in the queue \"of-tomorrow\", which is not known here";
-    assert!(words(&checked).contains(line), "{}", words(&checked));
+    for (n, state) in states.iter().enumerate() {
+        let line = format!("1 runs are in the queue \"of-tomorrow-{n}\", which is not known here");
+        assert!(words(&checked).contains(&line), "{state}: {}", words(&checked));
+    }
 }

@@ -92,6 +92,7 @@ pub struct QueueView {
 /// How many runs are in a state.
 #[derive(Debug, Clone, Serialize)]
 pub struct Count {
+    /// One of [`COUNTED_AS`].
     pub state: String,
     pub runs: i64,
     /// Whether that is the planner's estimate: there are more than are counted.
@@ -117,6 +118,11 @@ pub struct AuditEntry {
 
 /// The states of live runs.
 pub const STATES: [&str; 7] = ["ready", "blocked", "running", "waiting", "sleeping", "parked", "failed"];
+
+/// The states as runs are counted: those that people paused, and no worker holds, apart from all others.
+pub const COUNTED_AS: [&str; 8] = [
+    "ready", "blocked", "running", "waiting", "sleeping", "parked", "failed", "paused",
+];
 
 /// What is counted exactly.
 const COUNTED: i64 = 10_000;

@@ -6,6 +6,7 @@ mod control;
 mod flow;
 mod guarantees;
 mod housekeeping;
+mod look;
 mod schedules;
 mod simulation;
 mod unknown;

@@ -200,6 +200,7 @@ struct CountOfRuns {
     /// The first instant at which one is due. Of ready runs it is a turn.
     first_due: Option<Timestamp>,
     runs: i64,
+    /// As a run's; or `paused`, of those that people paused, whatever their state, unless a worker holds them.
     state: String,
 }
 

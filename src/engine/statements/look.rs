@@ -136,7 +136,8 @@ pub(crate) struct CountRow {
     pub first_due: Option<DateTime<Utc>>,
 }
 
-/// Counts by walking at most `most` entries of each state's own index.
+/// Counts by walking at most `most` entries of each state's own index. What people paused, and no worker holds, is due
+/// at infinity in each of them, and is counted as `paused` alone.
 pub(crate) async fn counts(conn: &mut PgConnection, queue: &str, most: i64) -> sqlx::Result<Vec<CountRow>> {
     sqlx::query_as!(
         CountRow,
@@ -144,16 +145,29 @@ pub(crate) async fn counts(conn: &mut PgConnection, queue: &str, most: i64) -> s
            from (select due_at from engine.run where queue = $1 and state = 'ready' and due_at < 'infinity'
                  order by due_at limit $2) r
            union all
+           select 'blocked', count(*), null
+           from (select from engine.run where queue = $1 and state = 'blocked' and due_at < 'infinity'
+                 order by due_at limit $2) r
+           union all
            select 'running', count(*), min(due_at)
            from (select due_at from engine.run where queue = $1 and state = 'running' order by due_at limit $2) r
            union all
            select coalesce(state, 'waiting'), count(*), min(due_at)
            from (select state, due_at from engine.run where queue = $1 and state in ('waiting', 'sleeping', 'parked')
-                 order by due_at limit $2) r
+                 and due_at < 'infinity' order by due_at limit $2) r
            group by state
            union all
            select 'failed', count(*), null
-           from (select from engine.run where queue = $1 and state = 'failed' order by id limit $2) r"#,
+           from (select from engine.run where queue = $1 and state = 'failed' order by id limit $2) r
+           union all
+           select 'paused', count(*), null
+           from (select from engine.run where queue = $1 and state = 'ready' and due_at = 'infinity'
+                 union all
+                 select from engine.run where queue = $1 and state = 'blocked' and due_at = 'infinity'
+                 union all
+                 select from engine.run where queue = $1 and state in ('waiting', 'sleeping', 'parked')
+                     and due_at = 'infinity'
+                 limit $2) r"#,
         queue,
         most,
     )
@@ -178,6 +192,12 @@ pub(crate) async fn queue_names(conn: &mut PgConnection) -> sqlx::Result<Vec<Str
                union all
                select (select queue from engine.run where state = 'ready' and queue > ready.queue order by queue limit 1)
                from ready where ready.queue is not null),
+           blocked as (
+               (select queue from engine.run where state = 'blocked' order by queue limit 1)
+               union all
+               select (select queue from engine.run
+                       where state = 'blocked' and queue > blocked.queue order by queue limit 1)
+               from blocked where blocked.queue is not null),
            held as (
                (select queue from engine.run where state = 'running' order by queue limit 1)
                union all
@@ -195,8 +215,8 @@ pub(crate) async fn queue_names(conn: &mut PgConnection) -> sqlx::Result<Vec<Str
                select (select queue from engine.run where state = 'failed' and queue > failed.queue order by queue limit 1)
                from failed where failed.queue is not null)
            select name as "name!" from (
-               select queue as name from ready union select queue from held union select queue from timers
-               union select queue from failed union select name from engine.queue) names
+               select queue as name from ready union select queue from blocked union select queue from held
+               union select queue from timers union select queue from failed union select name from engine.queue) names
            where name is not null and name <> '*' order by name"#
     )
     .fetch_all(conn)
