@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Admin, Client, Herald, eventually};
+use crate::harness::{Admin, Client, Herald, SERVICE, eventually};
 
 /// What a command printed, which must have succeeded.
 fn printed(herald: &Herald, arguments: &[&str]) -> String {
@@ -166,6 +166,41 @@ async fn runs_are_listed_paused_resumed_and_redriven_by_selection() {
         admin.post("/engine/runs/cancel", &all).await,
         (200, json!({"changed": 4}))
     );
+}
+
+#[tokio::test]
+async fn a_list_says_where_to_go_on_though_nothing_fits_so_far() {
+    let herald = Herald::start_without_workers().await;
+    let (client, admin) = (Client::live(&herald), Admin::new(&herald));
+    let text = client.send_text("07700900123").await;
+    sqlx::query(
+        "insert into engine.run (id, workflow, queue, state, due_at, waits_for, input)
+         select ('01900000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, 'deliver_sms', 'receipts', 'waiting',
+             now() + interval '1 day', 'receipt', '{}'
+         from generate_series(1, 12000) n",
+    )
+    .execute(&*herald.database)
+    .await
+    .unwrap();
+    let path = format!("/engine/runs?tenant={SERVICE}");
+    let (_, first) = admin.get(&path).await;
+    assert_eq!(
+        first,
+        json!({"next": "01900000-0000-7000-8000-000000010000", "runs": []})
+    );
+    let (_, last) = admin
+        .get(&format!("{path}&after={}", first["next"].as_str().unwrap()))
+        .await;
+    assert_eq!((&last["runs"][0]["id"], &last["next"]), (&json!(text), &Value::Null));
+
+    let of_service = ["--tenant", SERVICE];
+    let listed = objects(&herald, &[&["runs", "list"], &of_service[..]].concat());
+    assert!(listed.len() == 1 && listed[0]["id"] == text.as_str(), "{listed:?}");
+    let pause = [&["runs", "pause", "--reason", "a look first"], &of_service[..]].concat();
+    let dry = objects(&herald, &[&pause[..], &["--dry-run"]].concat());
+    assert_eq!(dry, [json!({"would_change": 1})]);
+    assert_eq!(printed(&herald, &pause), "1 run is paused\n");
+    assert_eq!(audited(&herald).await, 1);
 }
 
 #[tokio::test]

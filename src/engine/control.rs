@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::{Error, journal::Event, statements as sql};
+use crate::{Error, journal::Event, statements as sql, window::Window};
 
 /// What to do to runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,28 +114,51 @@ pub async fn control(
     actor: &Actor,
     mut progress: impl FnMut(usize),
 ) -> Result<usize, Error> {
-    let (mut after, mut changed) = (Uuid::nil(), 0);
-    loop {
-        let mut transaction = pool.begin().await?;
-        let chosen = sql::choose(&mut transaction, selection, action.applies_to(), after, BATCH).await?;
-        let Some(last) = chosen.last() else { break };
-        after = last.id;
-        let runs: Vec<Uuid> = chosen.iter().map(|run| run.id).collect();
-        let keys: Vec<String> = chosen.iter().filter_map(|run| run.key.clone()).collect();
-        let mut queues = apply(&mut transaction, action, &runs, &actor.reason).await?;
-        if !keys.is_empty() {
-            queues.extend(sql::promote(&mut transaction, &keys).await?);
+    let (mut after, mut changed) = (Some(Uuid::nil()), 0);
+    while let Some(from) = after {
+        let window = Window::after(&mut *pool.acquire().await?, selection, from).await?;
+        let mut left = window.runs.as_slice();
+        loop {
+            let done = change_some(pool, action, selection, actor, left).await?;
+            let Some(last) = done.last() else { break };
+            changed += done.len();
+            progress(changed);
+            left = &left[left.partition_point(|run| run <= last)..];
         }
-        queues.sort_unstable();
-        queues.dedup();
-        sql::notify(&mut transaction, &queues).await?;
-        let target = serde_json::to_value(selection)?;
-        sql::audit(&mut transaction, actor, action.name(), &target, runs.len()).await?;
-        transaction.commit().await?;
-        changed += runs.len();
-        progress(changed);
+        after = window.next;
     }
     Ok(changed)
+}
+
+/// Does it to the first of these runs, in one transaction; returns to which.
+async fn change_some(
+    pool: &PgPool,
+    action: Action,
+    selection: &Selection,
+    actor: &Actor,
+    among: &[Uuid],
+) -> Result<Vec<Uuid>, Error> {
+    if among.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut transaction = pool.begin().await?;
+    let chosen = sql::choose(&mut transaction, among, selection, action.applies_to(), BATCH).await?;
+    if chosen.is_empty() {
+        return Ok(Vec::new());
+    }
+    let runs: Vec<Uuid> = chosen.iter().map(|run| run.id).collect();
+    let keys: Vec<String> = chosen.iter().filter_map(|run| run.key.clone()).collect();
+    let mut queues = apply(&mut transaction, action, &runs, &actor.reason).await?;
+    if !keys.is_empty() {
+        queues.extend(sql::promote(&mut transaction, &keys).await?);
+    }
+    queues.sort_unstable();
+    queues.dedup();
+    sql::notify(&mut transaction, &queues).await?;
+    let target = serde_json::to_value(selection)?;
+    sql::audit(&mut transaction, actor, action.name(), &target, runs.len()).await?;
+    transaction.commit().await?;
+    Ok(runs)
 }
 
 impl Action {

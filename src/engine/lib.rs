@@ -34,6 +34,7 @@ mod turns;
 mod upgrade;
 mod upkeep;
 mod wake;
+mod window;
 mod worker;
 mod workflow;
 

@@ -1,6 +1,10 @@
 //! What people see of runs and queues: where each stands, what happened to it, and why it does not run now. Reading costs
 //! the same at any size: every look goes by an index and reads a bounded number of rows.
 
+mod standstill;
+
+pub use standstill::Standstill;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
@@ -10,6 +14,7 @@ use uuid::Uuid;
 use crate::{
     control::{ALL_QUEUES, Action, QueueLimits, Selection},
     statements::{self as sql, LiveRow, QueueRow, WrittenRow},
+    window::Window,
 };
 
 /// One run. Of one that has ended only the journal is left.
@@ -51,16 +56,13 @@ pub struct LiveView {
     pub standstill: Standstill,
 }
 
-/// Why a run does not run now.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Standstill {
-    /// One word for programs: `held`, `paused`, `cancelled`, `queue_paused`, `queue_full`, `rate`, `key`, `turn`,
-    /// `back_off`, `sleep`, `wait`, `unreadable`, `failed`.
-    pub kind: &'static str,
-    /// For people.
-    pub why: String,
-    /// When that may end by itself.
-    pub until: Option<DateTime<Utc>>,
+/// Some of the live runs that fit a selection.
+#[derive(Debug, Clone)]
+pub struct Page {
+    pub runs: Vec<LiveView>,
+    /// After which run to go on; none when nothing more fits. A page may have fewer runs than were asked for, or none,
+    /// and not be the last: one look goes through a bounded number of runs.
+    pub next: Option<Uuid>,
 }
 
 /// Something that happened to a run.
@@ -134,7 +136,7 @@ const MOST_ENTRIES: i64 = 10_000;
 /// Any error of the database.
 pub async fn run(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<RunView>> {
     let conn = &mut *pool.acquire().await?;
-    let row = sql::live(conn, &Selection::one(id), Uuid::nil(), 1).await?.pop();
+    let row = sql::live(conn, &[id], &Selection::default(), 1).await?.pop();
     let written = sql::written(conn, id, MOST_ENTRIES).await?;
     if row.is_none() && written.is_empty() {
         return Ok(None);
@@ -152,7 +154,10 @@ pub async fn run(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<RunView>> {
     }
     timeline.sort_by_key(|entry| entry.at);
     let live = match row {
-        Some(row) => Some(view(conn, row).await?),
+        Some(row) => {
+            let decided = sql::queues(conn).await?;
+            Some(view(conn, row, &decided).await?)
+        }
         None => None,
     };
     let end = timeline
@@ -176,18 +181,22 @@ pub async fn run(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<RunView>> {
 ///
 /// # Errors
 /// Any error of the database.
-pub async fn runs(
-    pool: &PgPool,
-    selection: &Selection,
-    after: Option<Uuid>,
-    limit: u16,
-) -> sqlx::Result<Vec<LiveView>> {
+pub async fn runs(pool: &PgPool, selection: &Selection, after: Option<Uuid>, limit: u16) -> sqlx::Result<Page> {
     let conn = &mut *pool.acquire().await?;
-    let mut views = Vec::new();
-    for row in sql::live(conn, selection, after.unwrap_or_default(), limit.into()).await? {
-        views.push(view(conn, row).await?);
+    let window = Window::after(conn, selection, after.unwrap_or_default()).await?;
+    let rows = sql::live(conn, &window.runs, selection, limit.into()).await?;
+    let last = rows.last().map(|row| row.id);
+    let next = if rows.len() < usize::from(limit) {
+        window.next
+    } else {
+        last
+    };
+    let decided = sql::queues(conn).await?;
+    let mut runs = Vec::new();
+    for row in rows {
+        runs.push(view(conn, row, &decided).await?);
     }
-    Ok(views)
+    Ok(Page { runs, next })
 }
 
 /// All queues that have live runs, or of which anything was decided.
@@ -230,15 +239,13 @@ pub async fn queues_and(pool: &PgPool, known: &[&str]) -> sqlx::Result<Vec<Queue
 /// Any error of the database.
 pub async fn would_change(pool: &PgPool, action: Action, selection: &Selection) -> sqlx::Result<i64> {
     let conn = &mut *pool.acquire().await?;
-    let (mut after, mut all) = (Uuid::nil(), 0);
-    loop {
-        let chosen = sql::count_chosen(conn, selection, action.applies_to(), after, COUNTED).await?;
-        all += chosen.count;
-        match chosen.last {
-            Some(last) => after = last,
-            None => return Ok(all),
-        }
+    let (mut after, mut all) = (Some(Uuid::nil()), 0);
+    while let Some(from) = after {
+        let window = Window::after(conn, selection, from).await?;
+        all += sql::count_chosen(conn, &window.runs, selection, action.applies_to()).await?;
+        after = window.next;
     }
+    Ok(all)
 }
 
 /// What people did, newest first, from before the entry `before` on.
@@ -324,8 +331,8 @@ fn timeline(written: Vec<WrittenRow>) -> Vec<Entry> {
     entries
 }
 
-async fn view(conn: &mut PgConnection, row: LiveRow) -> sqlx::Result<LiveView> {
-    let standstill = standstill(conn, &row).await?;
+async fn view(conn: &mut PgConnection, row: LiveRow, decided: &[QueueRow]) -> sqlx::Result<LiveView> {
+    let standstill = Standstill::of(conn, &row, decided).await?;
     Ok(LiveView {
         id: row.id,
         workflow: row.workflow,
@@ -344,102 +351,4 @@ async fn view(conn: &mut PgConnection, row: LiveRow) -> sqlx::Result<LiveView> {
         control_reason: row.control_reason,
         standstill,
     })
-}
-
-async fn standstill(conn: &mut PgConnection, row: &LiveRow) -> sqlx::Result<Standstill> {
-    if let Some(standstill) = by_itself(row) {
-        return Ok(standstill);
-    }
-    let decided = sql::queues(conn).await?;
-    if is_paused(&decided, &row.queue) {
-        return Ok(say("queue_paused", format!("the queue {} is paused", row.queue), None));
-    }
-    if row.state == "ready" {
-        return by_its_queue(conn, row, decided.iter().find(|queue| queue.name == row.queue)).await;
-    }
-    Ok(match row.state.as_str() {
-        "sleeping" if row.attempt > 0 => say(
-            "back_off",
-            format!(
-                "attempt {} failed ({}); the next one is due then",
-                row.attempt,
-                row.last_error.as_deref().unwrap_or("no reason recorded")
-            ),
-            row.due_at,
-        ),
-        "sleeping" => say("sleep", "it sleeps until then".to_owned(), row.due_at),
-        _ => say(
-            "wait",
-            format!(
-                "it waits for the signal {}, until then at most",
-                row.waits_for.as_deref().unwrap_or_default()
-            ),
-            row.due_at,
-        ),
-    })
-}
-
-/// Reasons that stand in the run's own row.
-fn by_itself(row: &LiveRow) -> Option<Standstill> {
-    let reason = row.control_reason.as_deref().unwrap_or_default();
-    let error = row.last_error.as_deref().unwrap_or("no reason recorded");
-    Some(match (row.state.as_str(), row.control.as_deref()) {
-        ("running", _) => say(
-            "held",
-            format!(
-                "the worker {} holds it under a lease until then",
-                row.owner.unwrap_or_default()
-            ),
-            row.due_at,
-        ),
-        ("failed", _) => say("failed", format!("{error}; redrive it or cancel it"), None),
-        (_, Some("paused")) => say("paused", format!("people paused it: {reason}"), None),
-        (_, Some(_)) => say(
-            "cancelled",
-            format!("people cancelled it ({reason}); a worker will end it"),
-            None,
-        ),
-        ("blocked", None) => say(
-            "key",
-            format!(
-                "of the key {} only {} may be ready or running at once",
-                row.key.as_deref().unwrap_or_default(),
-                row.key_limit.unwrap_or_default()
-            ),
-            None,
-        ),
-        ("parked", None) => say("unreadable", format!("no worker could read it: {error}"), row.due_at),
-        _ => return None,
-    })
-}
-
-async fn by_its_queue(conn: &mut PgConnection, row: &LiveRow, queue: Option<&QueueRow>) -> sqlx::Result<Standstill> {
-    if let Some(queue) = queue {
-        if queue.rate.is_some() && queue.tokens < 1.0 {
-            let why = format!(
-                "the queue's rate is used up: {} a second",
-                queue.rate.unwrap_or_default()
-            );
-            return Ok(say("rate", why, None));
-        }
-        let running = sql::counts(conn, &row.queue, COUNTED).await?;
-        let running = running
-            .iter()
-            .find(|count| count.state == "running")
-            .map_or(0, |count| count.count);
-        if queue.max_running.is_some_and(|max| running >= max.into()) {
-            let why = format!("{running} runs of the queue hold a worker, as many as may");
-            return Ok(say("queue_full", why, None));
-        }
-    }
-    let before = sql::before_in_turn(conn, row.id, COUNTED).await?;
-    let more = if before >= COUNTED { "at least " } else { "" };
-    let why = format!(
-        "{more}{before} runs of the queue have their turn before it; a worker with room takes it next after them"
-    );
-    Ok(say("turn", why, None))
-}
-
-fn say(kind: &'static str, why: String, until: Option<DateTime<Utc>>) -> Standstill {
-    Standstill { kind, why, until }
 }

@@ -108,7 +108,7 @@ impl Runs {
     pub async fn carry_out(self, pool: &PgPool) -> anyhow::Result<()> {
         match self {
             Self::List { selected, page } => {
-                let runs = look::runs(pool, &selected.selection(Vec::new()), page.after, page.limit).await?;
+                let runs = live(pool, &selected.selection(Vec::new()), &page).await?;
                 page.output.print(&runs, list)
             }
             Self::Dead { selected, page } => {
@@ -195,6 +195,20 @@ fn past(action: Action) -> &'static str {
     }
 }
 
+/// A whole page, unless there are no more: in as many looks as that takes.
+async fn live(pool: &PgPool, selection: &Selection, page: &Page) -> anyhow::Result<Vec<LiveView>> {
+    let mut found = look::runs(pool, selection, page.after, page.limit).await?;
+    let mut runs = found.runs;
+    while let Some(after) = found.next
+        && runs.len() < page.limit.into()
+    {
+        found = look::runs(pool, selection, Some(after), page.limit).await?;
+        runs.append(&mut found.runs);
+    }
+    runs.truncate(page.limit.into());
+    Ok(runs)
+}
+
 /// Of both states a page, and of these the first.
 async fn dead(pool: &PgPool, selection: &Selection, page: &Page) -> anyhow::Result<Vec<LiveView>> {
     let mut runs = Vec::new();
@@ -204,7 +218,7 @@ async fn dead(pool: &PgPool, selection: &Selection, page: &Page) -> anyhow::Resu
                 state: Some(state.to_owned()),
                 ..selection.clone()
             };
-            runs.extend(look::runs(pool, &selection, page.after, page.limit).await?);
+            runs.extend(live(pool, &selection, page).await?);
         }
     }
     runs.sort_by_key(|run| run.id);

@@ -1,9 +1,11 @@
 //! What people are shown: where runs stand, why they do not run, and how many there are.
 
+use chrono::{DateTime, Utc};
 use herald_engine::{
-    Action, Actor, NewRun, Selection, control,
-    look::{self, Count},
+    Action, Actor, NewRun, QueueChange, QueueLimits, Selection, change_queue, control,
+    look::{self, Count, Standstill},
 };
+use sqlx::{Executor, PgPool, postgres::PgPoolOptions};
 use uuid::Uuid;
 
 use super::toy::{Errand, QUEUE, Toys};
@@ -97,4 +99,206 @@ async fn put(toys: &Toys, run: Uuid, state: &str, due: f64) {
         where id = $1";
     let put = sqlx::query(sql).bind(run).bind(state).bind(due);
     assert_eq!(put.execute(&*toys.database).await.unwrap().rows_affected(), 1);
+}
+
+async fn standstill(toys: &Toys, run: Uuid) -> Standstill {
+    let run = look::run(&toys.database, run).await.unwrap().unwrap();
+    run.live.unwrap().standstill
+}
+
+async fn change(toys: &Toys, change: QueueChange) {
+    change_queue(&toys.database, QUEUE.0, change, &us()).await.unwrap();
+}
+
+/// Keeps a queue from giving out runs.
+#[derive(Debug, Clone, Copy)]
+enum Obstacle {
+    Nothing,
+    Pause,
+    Rate,
+    Full,
+}
+
+async fn put_in_the_way(toys: &Toys, obstacle: Obstacle) {
+    let free = QueueLimits::default();
+    let limits = match obstacle {
+        Obstacle::Nothing | Obstacle::Pause => free,
+        Obstacle::Rate => QueueLimits {
+            rate: Some(0.001),
+            ..free
+        },
+        Obstacle::Full => QueueLimits {
+            max_running: Some(1),
+            ..free
+        },
+    };
+    let pause = if matches!(obstacle, Obstacle::Pause) {
+        QueueChange::Pause
+    } else {
+        QueueChange::Resume
+    };
+    change(toys, pause).await;
+    change(toys, QueueChange::Limit(limits)).await;
+    sqlx::query("update engine.queue set tokens = 0")
+        .execute(&*toys.database)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn what_is_overdue_is_told_what_holds_it_up_and_no_time_that_is_over() {
+    let toys = Toys::new().await;
+    let held = toys.start_as(errand()).await;
+    put(&toys, held, "running", 3600.0).await;
+    let run = toys.start_as(errand()).await;
+    for (obstacle, timer, of_dead_worker, unread) in [
+        (Obstacle::Nothing, "turn", "turn", "unreadable"),
+        (Obstacle::Pause, "queue_paused", "queue_paused", "queue_paused"),
+        (Obstacle::Rate, "rate", "rate", "rate"),
+        // A dead worker's run has its place in the queue already.
+        (Obstacle::Full, "queue_full", "turn", "queue_full"),
+    ] {
+        put_in_the_way(&toys, obstacle).await;
+        for (state, kind) in [
+            ("ready", timer),
+            ("sleeping", timer),
+            ("waiting", timer),
+            ("running", of_dead_worker),
+            ("parked", unread),
+        ] {
+            put(&toys, run, state, -60.0).await;
+            let told = standstill(&toys, run).await;
+            assert_eq!((told.kind, told.until), (kind, None), "{obstacle:?} {state}: {told:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_has_its_time_ahead_is_told_until_when_and_who_holds_it() {
+    let toys = Toys::new().await;
+    let run = toys.start_as(errand()).await;
+    for (state, kind, words) in [
+        ("running", "held", "the worker "),
+        ("sleeping", "sleep", "it sleeps"),
+        ("waiting", "wait", "the signal answer"),
+        ("parked", "unreadable", "a 503"),
+    ] {
+        put(&toys, run, state, 60.0).await;
+        let told = standstill(&toys, run).await;
+        let (owner, due): (Option<Uuid>, DateTime<Utc>) =
+            sqlx::query_as("select owner, due_at from engine.run where id = $1")
+                .bind(run)
+                .fetch_one(&*toys.database)
+                .await
+                .unwrap();
+        assert_eq!((told.kind, told.until), (kind, Some(due)), "{told:?}");
+        let owner = owner.map(|owner| owner.to_string()).unwrap_or_default();
+        assert!(told.why.contains(words) && told.why.contains(&owner), "{told:?}");
+    }
+    sqlx::query("update engine.run set state = 'sleeping', owner = null, attempt = 2")
+        .execute(&*toys.database)
+        .await
+        .unwrap();
+    let told = standstill(&toys, run).await;
+    assert!(told.kind == "back_off" && told.until.is_some(), "{told:?}");
+}
+
+const MANY: i64 = 40_000;
+
+/// The id of the `n`th of the many.
+fn nth(n: i64) -> Uuid {
+    Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + u128::try_from(n).unwrap())
+}
+
+/// Rows and index entries of live runs that the connection came by so far.
+async fn read(pool: &PgPool) -> i64 {
+    let conn = &mut *pool.acquire().await.unwrap();
+    conn.execute("select pg_stat_force_next_flush()").await.unwrap();
+    let sql =
+        "select (seq_tup_read + (select sum(idx_tup_read) from pg_stat_user_indexes i where i.relid = t.relid))::bigint
+        from pg_stat_user_tables t where relid = 'engine.run'::regclass";
+    sqlx::query_scalar(sql).fetch_one(conn).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_look_for_what_is_not_there_reads_a_bounded_number_and_says_where_to_go_on() {
+    let toys = Toys::new().await;
+    let options = (*toys.database.connect_options()).clone();
+    // As the program's connections are.
+    let options = options.options([("enable_seqscan", "off")]);
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .connect_with(options)
+        .await
+        .unwrap();
+    let last = Selection {
+        tenant: Some(Uuid::from_u128(7)),
+        ..Selection::default()
+    };
+    let nothing = || Some("there is none".to_owned());
+    let selections = [
+        last.clone(),
+        Selection {
+            workflow: nothing(),
+            ..Selection::default()
+        },
+        Selection {
+            queue: nothing(),
+            error: nothing(),
+            ..Selection::default()
+        },
+        Selection {
+            queue: Some(QUEUE.0.to_owned()),
+            state: Some("ready".to_owned()),
+            created_before: Some(DateTime::UNIX_EPOCH),
+            ..Selection::default()
+        },
+    ];
+    // Plans are made while the table is small.
+    for selection in selections.iter().chain(&selections) {
+        assert_eq!(look::runs(&pool, selection, None, 50).await.unwrap().runs.len(), 0);
+        assert_eq!(look::would_change(&pool, Action::Pause, selection).await.unwrap(), 0);
+    }
+    sqlx::query(
+        "insert into engine.run (id, workflow, queue, state, due_at, tenant, input)
+         select ('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'errand', 'toys', 'ready', now(),
+             case when n = $1 then $2 end, '{}'
+         from generate_series(1, $1) n",
+    )
+    .bind(MANY)
+    .bind(last.tenant)
+    .execute(&pool)
+    .await
+    .unwrap();
+
+    for analyzed in [false, true] {
+        if analyzed {
+            pool.execute("analyze engine.run").await.unwrap();
+        }
+        for selection in &selections {
+            let before = read(&pool).await;
+            let page = look::runs(&pool, selection, None, 50).await.unwrap();
+            let read = read(&pool).await - before;
+            assert!(
+                read <= MANY * 6 / 10,
+                "{selection:?}, analyzed: {analyzed}: {read} read"
+            );
+            assert!(page.runs.is_empty(), "{selection:?}");
+            assert_eq!(page.next, Some(nth(10_000)), "{selection:?}");
+        }
+    }
+    let before_last = look::runs(&pool, &last, Some(nth(MANY - 1)), 50).await.unwrap();
+    assert_eq!((before_last.runs[0].id, before_last.next), (nth(MANY), None));
+
+    // Whoever counts or changes a selection goes on to its end.
+    let all_of = |queue: &str| Selection {
+        queue: Some(queue.to_owned()),
+        ..Selection::default()
+    };
+    let every = look::would_change(&pool, Action::Pause, &all_of(QUEUE.0)).await;
+    assert_eq!(every.unwrap(), MANY);
+    let before = read(&pool).await;
+    let changed = control(&pool, Action::Pause, &last, &us(), |_| {}).await.unwrap();
+    let read = read(&pool).await - before;
+    assert!(changed == 1 && read <= MANY * 3, "{changed} changed, {read} read");
 }

@@ -57,7 +57,8 @@ impl Runs {
 
     /// Live runs
     ///
-    /// Those that fit all parameters, oldest first. `next` is the `after` of the next page, and null on the last.
+    /// Those that fit all parameters, oldest first. `next` is the `after` of the next page, and null on the last. One
+    /// request looks through ten thousand runs: where few fit, a page is short or empty, and not the last.
     #[oai(path = "/engine/runs", method = "get", operation_id = "listRuns")]
     #[expect(clippy::too_many_arguments, reason = "each is a parameter of the query")]
     async fn list(
@@ -95,11 +96,10 @@ impl Runs {
             created_before: created_before.0,
             unbegun: false,
         })?;
-        let runs = look::runs(&app.pool, &selection, after.0, limit.0).await?;
-        let next = (runs.len() >= usize::from(limit.0)).then(|| runs.last().map(|last| last.id));
+        let page = look::runs(&app.pool, &selection, after.0, limit.0).await?;
         Ok(RunList::Ok(Answer(ListOfRuns {
-            next: next.flatten(),
-            runs: runs.into_iter().map(LiveRun::from).collect(),
+            next: page.next,
+            runs: page.runs.into_iter().map(LiveRun::from).collect(),
         })))
     }
 

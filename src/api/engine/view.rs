@@ -57,7 +57,7 @@ struct WhyNot {
     /// `held`, `paused`, `cancelled`, `queue_paused`, `queue_full`, `rate`, `key`, `turn`, `back_off`, `sleep`, `wait`,
     /// `unreadable` or `failed`.
     kind: String,
-    /// When that may end by itself.
+    /// When that may end by itself: never a time that is over.
     until: Option<Timestamp>,
     /// For people.
     why: String,

@@ -12,30 +12,30 @@ pub(crate) struct ChosenRun {
     pub key: Option<String>,
 }
 
-/// The next selected runs after the id `after`, in the order of their ids.
+/// The first of these runs that are selected, in the order of their ids.
 pub(crate) async fn choose(
     conn: &mut PgConnection,
+    runs: &[Uuid],
     selection: &Selection,
     applicable: Applicable,
-    after: Uuid,
     limit: i64,
 ) -> sqlx::Result<Vec<ChosenRun>> {
-    let ids = (!selection.ids.is_empty()).then_some(selection.ids.as_slice());
     let [states, controls, cancelled] = applicable.words();
     sqlx::query_as!(
         ChosenRun,
         "select id, key from engine.run
-         where id > $1 and ($2::uuid[] is null or id = any ($2)) and state = any ($3)
-           and (coalesce(control, '') = any ($12) or (control = 'cancelled' and state = any ($14)))
-           and ($4::text is null or workflow = $4) and ($5::text is null or queue = $5)
-           and ($6::text is null or state = $6) and ($7::uuid is null or tenant = $7)
-           and ($8::text is null or strpos(last_error, $8) > 0)
-           and ($9::timestamptz is null or created_at >= $9) and ($10::timestamptz is null or created_at < $10)
-           and (epoch = 0 or not $13)
-         order by id limit $11 for update",
-        after,
-        ids,
+         where id = any ($1) and state || '' = any ($2)
+           and (coalesce(control, '') = any ($3) or (control = 'cancelled' and state || '' = any ($4)))
+           and ($5::text is null or workflow = $5) and ($6::text is null or queue = $6)
+           and ($7::text is null or state || '' = $7) and ($8::uuid is null or tenant = $8)
+           and ($9::text is null or strpos(last_error, $9) > 0)
+           and ($10::timestamptz is null or created_at >= $10) and ($11::timestamptz is null or created_at < $11)
+           and (epoch = 0 or not $12)
+         order by id limit $13 for update",
+        runs,
         &states,
+        &controls,
+        &cancelled,
         selection.workflow,
         selection.queue,
         selection.state,
@@ -43,10 +43,8 @@ pub(crate) async fn choose(
         selection.error,
         selection.created_after,
         selection.created_before,
-        limit,
-        &controls,
         selection.unbegun,
-        &cancelled,
+        limit,
     )
     .fetch_all(conn)
     .await

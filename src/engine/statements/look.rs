@@ -17,6 +17,8 @@ pub(crate) struct LiveRow {
     pub queue: String,
     pub state: String,
     pub due_at: Option<DateTime<Utc>>,
+    /// Whether that is over.
+    pub overdue: bool,
     pub owner: Option<Uuid>,
     pub attempt: i32,
     pub deaths: i16,
@@ -32,29 +34,39 @@ pub(crate) struct LiveRow {
     pub control_reason: Option<String>,
 }
 
-/// The next selected live runs after the id `after`, in the order of their ids.
+/// The ids of the next live runs after the id `after`.
+pub(crate) async fn next_runs(conn: &mut PgConnection, after: Uuid, most: i64) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        r#"select array(select id from engine.run where id > $1 order by id limit $2) as "ids!""#,
+        after,
+        most,
+    )
+    .fetch_one(conn)
+    .await
+}
+
+/// Those of these runs that are selected, in the order of their ids. As wherever selected runs are picked out, states
+/// are compared as expressions: without that, the index of a queue's ready runs is walked instead, all of it.
 pub(crate) async fn live(
     conn: &mut PgConnection,
+    runs: &[Uuid],
     selection: &Selection,
-    after: Uuid,
     limit: i64,
 ) -> sqlx::Result<Vec<LiveRow>> {
-    let ids = (!selection.ids.is_empty()).then_some(selection.ids.as_slice());
     sqlx::query_as!(
         LiveRow,
-        r#"select id, workflow, queue, state, nullif(due_at, 'infinity') as due_at, owner, attempt,
-               deaths, waits_for, last_error, created_at, tenant, key, key_limit, start_by, expires_at, control,
-               control_reason
+        r#"select id, workflow, queue, state, nullif(due_at, 'infinity') as due_at, due_at <= now() as "overdue!",
+               owner, attempt, deaths, waits_for, last_error, created_at, tenant, key, key_limit, start_by, expires_at,
+               control, control_reason
            from engine.run
-           where id > $1 and ($2::uuid[] is null or id = any ($2))
-             and ($3::text is null or workflow = $3) and ($4::text is null or queue = $4)
-             and ($5::text is null or state = $5) and ($6::uuid is null or tenant = $6)
-             and ($7::text is null or strpos(last_error, $7) > 0)
-             and ($8::timestamptz is null or created_at >= $8) and ($9::timestamptz is null or created_at < $9)
-             and (epoch = 0 or not $11)
+           where id = any ($1)
+             and ($2::text is null or workflow = $2) and ($3::text is null or queue = $3)
+             and ($4::text is null or state || '' = $4) and ($5::uuid is null or tenant = $5)
+             and ($6::text is null or strpos(last_error, $6) > 0)
+             and ($7::timestamptz is null or created_at >= $7) and ($8::timestamptz is null or created_at < $8)
+             and (epoch = 0 or not $9)
            order by id limit $10"#,
-        after,
-        ids,
+        runs,
         selection.workflow,
         selection.queue,
         selection.state,
@@ -62,8 +74,8 @@ pub(crate) async fn live(
         selection.error,
         selection.created_after,
         selection.created_before,
-        limit,
         selection.unbegun,
+        limit,
     )
     .fetch_all(conn)
     .await
@@ -175,6 +187,18 @@ pub(crate) async fn counts(conn: &mut PgConnection, queue: &str, most: i64) -> s
     .await
 }
 
+/// How many runs of a queue workers hold, up to `most`; those of dead ones too, until somebody takes them over.
+pub(crate) async fn count_held(conn: &mut PgConnection, queue: &str, most: i64) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"select count(*) as "count!"
+           from (select from engine.run where queue = $1 and state = 'running' order by due_at limit $2) held"#,
+        queue,
+        most,
+    )
+    .fetch_one(conn)
+    .await
+}
+
 /// As the planner believes; for what is too much to count.
 pub(crate) async fn estimate(conn: &mut PgConnection, queue: &str, state: &str) -> sqlx::Result<i64> {
     sqlx::query_scalar!(r#"select engine.estimate($1, $2) as "estimate!""#, queue, state)
@@ -237,32 +261,28 @@ pub(crate) async fn before_in_turn(conn: &mut PgConnection, run: Uuid, most: i64
     .await
 }
 
-/// How many of the next selected live runs after the id `after` are in these states and under these controls, and the
-/// last of them. As the choice of those to which something is done, without its locks.
+/// How many of these runs are selected, in these states and under these controls. As the choice of those to which
+/// something is done, without its locks.
 pub(crate) async fn count_chosen(
     conn: &mut PgConnection,
+    runs: &[Uuid],
     selection: &Selection,
     applicable: Applicable,
-    after: Uuid,
-    limit: i64,
-) -> sqlx::Result<ChosenRows> {
-    let ids = (!selection.ids.is_empty()).then_some(selection.ids.as_slice());
+) -> sqlx::Result<i64> {
     let [states, controls, cancelled] = applicable.words();
-    sqlx::query_as!(
-        ChosenRows,
-        r#"select count(*) as "count!", (array_agg(id order by id desc))[1] as last
-           from (select id from engine.run
-                 where id > $1 and ($2::uuid[] is null or id = any ($2)) and state = any ($3)
-                   and (coalesce(control, '') = any ($12) or (control = 'cancelled' and state = any ($14)))
-                   and ($4::text is null or workflow = $4) and ($5::text is null or queue = $5)
-                   and ($6::text is null or state = $6) and ($7::uuid is null or tenant = $7)
-                   and ($8::text is null or strpos(last_error, $8) > 0)
-                   and ($9::timestamptz is null or created_at >= $9) and ($10::timestamptz is null or created_at < $10)
-                   and (epoch = 0 or not $13)
-                 order by id limit $11) chosen"#,
-        after,
-        ids,
+    sqlx::query_scalar!(
+        r#"select count(*) as "count!" from engine.run
+           where id = any ($1) and state || '' = any ($2)
+             and (coalesce(control, '') = any ($3) or (control = 'cancelled' and state || '' = any ($4)))
+             and ($5::text is null or workflow = $5) and ($6::text is null or queue = $6)
+             and ($7::text is null or state || '' = $7) and ($8::uuid is null or tenant = $8)
+             and ($9::text is null or strpos(last_error, $9) > 0)
+             and ($10::timestamptz is null or created_at >= $10) and ($11::timestamptz is null or created_at < $11)
+             and (epoch = 0 or not $12)"#,
+        runs,
         &states,
+        &controls,
+        &cancelled,
         selection.workflow,
         selection.queue,
         selection.state,
@@ -270,18 +290,10 @@ pub(crate) async fn count_chosen(
         selection.error,
         selection.created_after,
         selection.created_before,
-        limit,
-        &controls,
         selection.unbegun,
-        &cancelled,
     )
     .fetch_one(conn)
     .await
-}
-
-pub(crate) struct ChosenRows {
-    pub count: i64,
-    pub last: Option<Uuid>,
 }
 
 /// What people did, from before the entry `before` backwards.

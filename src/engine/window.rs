@@ -1,0 +1,35 @@
+//! Walking through live runs, oldest first, a bounded number at a time, whatever is looked for among them.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::{Selection, statements as sql};
+
+/// Runs in a window at most.
+const MOST: usize = 10_000;
+
+/// Some live runs, of which those that a selection means are picked out.
+pub(crate) struct Window {
+    /// In order.
+    pub runs: Vec<Uuid>,
+    /// After which run the next window begins; none where there is none.
+    pub next: Option<Uuid>,
+}
+
+impl Window {
+    /// Runs after the id `after`: of those that the selection names, or else of all.
+    pub async fn after(conn: &mut PgConnection, selection: &Selection, after: Uuid) -> sqlx::Result<Self> {
+        let runs = if selection.ids.is_empty() {
+            sql::next_runs(conn, after, i64::try_from(MOST).unwrap_or(i64::MAX)).await?
+        } else {
+            let mut named = selection.ids.clone();
+            named.retain(|run| *run > after);
+            named.sort_unstable();
+            named.dedup();
+            named.truncate(MOST);
+            named
+        };
+        let next = runs.last().copied().filter(|_| runs.len() == MOST);
+        Ok(Self { runs, next })
+    }
+}
