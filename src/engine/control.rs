@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::{Error, journal::Event, statements as sql, window::Window};
+use crate::{Error, error::is_broken_off, journal::Event, statements as sql, window::Window};
 
 /// What to do to runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,8 +130,31 @@ pub async fn control(
     Ok(changed)
 }
 
-/// Does it to the first of these runs, in one transaction; returns to which.
+/// How often a batch is tried.
+const TRIES: usize = 5;
+
+/// As [`try_some`], and again where that was broken off: a batch of the committer may hold a key that is to be passed
+/// on here, and wait for a run that is locked here.
 async fn change_some(
+    pool: &PgPool,
+    action: Action,
+    selection: &Selection,
+    actor: &Actor,
+    among: &[Uuid],
+) -> Result<Vec<Uuid>, Error> {
+    for _ in 1..TRIES {
+        match try_some(pool, action, selection, actor, among).await {
+            Err(Error::Database(error)) if is_broken_off(&error) => {
+                tracing::warn!(%error, "a deed was broken off, and is tried again");
+            }
+            tried => return tried,
+        }
+    }
+    try_some(pool, action, selection, actor, among).await
+}
+
+/// Does it to the first of these runs, in one transaction; returns to which.
+async fn try_some(
     pool: &PgPool,
     action: Action,
     selection: &Selection,

@@ -52,6 +52,13 @@ pub(crate) fn is_locked(error: &(dyn StdError + 'static)) -> bool {
     false
 }
 
+/// Whether Postgres broke the transaction off, for the sake of another one: nothing of it was written.
+pub(crate) fn is_broken_off(error: &sqlx::Error) -> bool {
+    const ROLLBACK: &str = "40";
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code.starts_with(ROLLBACK))
+}
+
 /// Whether the same transaction may succeed when it is repeated: connection trouble, a restart of the server,
 /// deadlocks and serialization failures. Looks inside wrapped errors too.
 pub(crate) fn is_transient(error: &(dyn StdError + 'static)) -> bool {

@@ -4,7 +4,10 @@ use herald_engine::{
     Action, Actor, Error, NewRun, QueueChange, QueueLimits, Selection, change_queue, control,
     look::{self, RunView},
 };
+use sqlx::{Executor, postgres::PgPoolOptions};
 use uuid::Uuid;
+
+use crate::harness::eventually;
 
 use super::toy::{Ending, Errand, QUEUE, Toys};
 
@@ -63,7 +66,7 @@ async fn a_waiting_a_sleeping_and_a_failed_run_can_be_cancelled() {
     toys.world.when("first", 0, Ending::Again);
     toys.world.when("first", 1, Ending::Again);
     let sleeping = toys.start(&Errand::simple()).await;
-    crate::harness::eventually("the long back-off", || async {
+    eventually("the long back-off", || async {
         (why(&toys, sleeping).await == "back_off" && toys.row(sleeping).await?.1 == 2).then_some(())
     })
     .await;
@@ -119,7 +122,7 @@ async fn a_run_that_is_cancelled_or_paused_just_before_its_call_calls_nobody() {
     assert_eq!(why(&toys, paused).await, "paused");
     assert!(toys.world.order().is_empty());
     act(&toys, Action::Resume, paused).await;
-    crate::harness::eventually("it goes on", || async {
+    eventually("it goes on", || async {
         toys.world.let_go();
         (toys.row(paused).await?.0 == "waiting").then_some(())
     })
@@ -155,7 +158,7 @@ async fn a_pause_does_not_shorten_a_back_off() {
     toys.world.when("first", 1, Ending::Again);
     let _worker = toys.worker();
     let run = toys.start(&Errand::simple()).await;
-    crate::harness::eventually("the long back-off", || async {
+    eventually("the long back-off", || async {
         (toys.row(run).await?.1 == 2).then_some(())
     })
     .await;
@@ -307,4 +310,65 @@ async fn cancelled_runs_of_a_key_learn_it_no_more_at_once_than_its_limit_says() 
     for run in runs {
         toys.until(run, "over").await;
     }
+}
+
+/// Until so many connections wait for a lock.
+async fn until_waiting(toys: &Toys, connections: i64) {
+    let waiting =
+        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    eventually("somebody waits for a lock", || async {
+        let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(&*toys.database).await.unwrap();
+        (waiting == connections).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_deed_that_is_broken_off_in_a_deadlock_with_a_batch_is_done_all_the_same_and_audited_once() {
+    let toys = Toys::new().await;
+    let mut runs = Vec::new();
+    for _ in 0..3 {
+        let keyed = NewRun::of(&Errand::simple()).unwrap().keyed("k", 1);
+        runs.push(toys.start_as(keyed).await);
+    }
+    let blocked = runs.split_off(1);
+    // The deed has the one blocked run, and cannot get the other yet.
+    let mut elsewhere = toys.database.begin().await.unwrap();
+    let lock = sqlx::query("select from engine.run where id = $1 for update").bind(blocked[1]);
+    elsewhere.execute(lock).await.unwrap();
+    // Of two that wait for each other, whoever looks first is broken off: the deed.
+    let looks_soon = (*toys.database.connect_options()).clone();
+    let looks_soon = looks_soon.options([("deadlock_timeout", "20ms")]);
+    let pool = PgPoolOptions::new().connect_with(looks_soon).await.unwrap();
+    let selection = Selection {
+        ids: blocked.clone(),
+        ..Selection::default()
+    };
+    let deed = tokio::spawn(async move { control(&pool, Action::Cancel, &selection, &us(), |_| {}).await });
+    until_waiting(&toys, 1).await;
+    // A batch that ends the key's run has the key, and waits for its next run.
+    let mut batch = toys.database.begin().await.unwrap();
+    batch.execute("set local deadlock_timeout = '1h'").await.unwrap();
+    let finish = sqlx::query("delete from engine.run where id = $1").bind(runs[0]);
+    batch.execute(finish).await.unwrap();
+    let batch = tokio::spawn(async move {
+        batch.execute("select engine.promote(array['k'])").await.unwrap();
+        batch.commit().await.unwrap();
+    });
+    until_waiting(&toys, 2).await;
+    elsewhere.rollback().await.unwrap();
+
+    assert_eq!(deed.await.unwrap().unwrap(), 2);
+    batch.await.unwrap();
+    for run in blocked {
+        assert_eq!(
+            shown(&toys, run).await.live.unwrap().control.as_deref(),
+            Some("cancelled")
+        );
+    }
+    let audit: Vec<i32> = sqlx::query_scalar("select changed from engine.audit")
+        .fetch_all(&*toys.database)
+        .await
+        .unwrap();
+    assert_eq!(audit, [2]);
 }
