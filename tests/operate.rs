@@ -169,6 +169,83 @@ async fn runs_are_listed_paused_resumed_and_redriven_by_selection() {
 }
 
 #[tokio::test]
+async fn a_run_tells_its_whole_story() {
+    let herald = Herald::start_all().await;
+    let (client, admin) = (Client::live(&herald), Admin::new(&herald));
+    let firms = ["firetext", "mmg"];
+    for firm in firms {
+        client.faults(firm, &json!({"status": 503})).await;
+    }
+    let text = client.send_text("07700900123").await;
+    let path = format!("/engine/runs/{text}");
+    let backs_off = eventually("it backs off for a while", || async {
+        let (_, run) = admin.get(&path).await;
+        (run["live"]["state"] == "sleeping" && run["live"]["attempt"] == 2).then_some(run["live"].clone())
+    })
+    .await;
+    assert_eq!(backs_off["standstill"]["kind"], "back_off");
+    assert_eq!(backs_off["standstill"]["until"], backs_off["due_at"]);
+    for firm in firms {
+        client.faults(firm, &json!({})).await;
+    }
+    sqlx::query("update engine.run set due_at = now()")
+        .execute(&*herald.database)
+        .await
+        .unwrap();
+    let run = eventually("it ends", || async {
+        let (_, run) = admin.get(&path).await;
+        (run["state"] == "finished").then_some(run)
+    })
+    .await;
+
+    let timeline = run["timeline"].as_array().unwrap();
+    let of = |kinds: &[&str]| -> Vec<&Value> {
+        let wanted = |entry: &&Value| kinds.contains(&entry["kind"].as_str().unwrap());
+        timeline.iter().filter(wanted).collect()
+    };
+    assert!(
+        timeline.is_sorted_by_key(|entry| entry["at"].as_str().unwrap()),
+        "{run}"
+    );
+    let attempts: Vec<(&str, u64)> = of(&["intent", "failed", "done"])
+        .iter()
+        .map(|entry| {
+            (
+                entry["kind"].as_str().unwrap(),
+                entry["details"]["attempt"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    let refused = |attempt| [("intent", attempt), ("failed", attempt)];
+    let expected = [refused(1), refused(2), [("intent", 3), ("done", 3)]].concat();
+    assert_eq!(attempts, expected, "{run}");
+    for answered in of(&["failed", "done"]) {
+        assert!(
+            answered["step"] == "send" && answered["details"]["took_ms"].is_u64(),
+            "{answered}"
+        );
+    }
+    // Each attempt by a claim of its own, and another that takes up the receipt.
+    let claims = of(&["claimed"]);
+    let epochs: Vec<u64> = claims.iter().map(|claim| claim["epoch"].as_u64().unwrap()).collect();
+    assert!(epochs.len() >= 3 && epochs.is_sorted_by(|a, b| a < b), "{run}");
+    for entry in timeline.iter().filter(|entry| !entry["epoch"].is_null()) {
+        let claim = claims.iter().find(|claim| claim["epoch"] == entry["epoch"]).unwrap();
+        assert!(
+            claim["owner"].is_string() && claim["owner"] == entry["owner"],
+            "{entry}"
+        );
+    }
+    let [waiting, signal, received] = ["waiting", "signal", "received"].map(|kind| of(&[kind])[0]);
+    assert!(waiting["details"]["patience_ms"].as_u64() > Some(0), "{waiting}");
+    assert!(
+        waiting["step"] == signal["step"] && signal["step"] == received["step"],
+        "{run}"
+    );
+    assert_eq!(timeline.last().unwrap()["kind"], "finished");
+}
+
+#[tokio::test]
 async fn a_list_says_where_to_go_on_though_nothing_fits_so_far() {
     let herald = Herald::start_without_workers().await;
     let (client, admin) = (Client::live(&herald), Admin::new(&herald));
