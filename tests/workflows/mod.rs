@@ -207,7 +207,7 @@ async fn what_nobody_follows_after_three_days_is_settled_at_night_and_its_servic
     for (id, becomes) in &cases {
         assert_eq!(status(&herald, *id).await, *becomes, "{id}");
     }
-    let mut told: Vec<String> = told.iter().map(|call| told_of(call)).collect();
+    let mut told: Vec<String> = told.iter().map(told_of).collect();
     told.sort();
     let mut failed: Vec<String> = cases
         .iter()
