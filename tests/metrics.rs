@@ -100,3 +100,80 @@ async fn the_beat_tells_how_full_each_queue_is() {
     })
     .await;
 }
+
+/// A value of the page of a process, by its name and some of its labels.
+fn value(page: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let line = page.lines().find(|line| {
+        let has = |(label, value): &(&str, &str)| line.contains(&format!(r#"{label}="{value}""#));
+        line.starts_with(&format!("{name}{{")) && labels.iter().all(has)
+    })?;
+    line.rsplit_once(' ')?.1.parse().ok()
+}
+
+/// What a histogram has counted once: its seconds.
+fn once(page: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
+    let count = value(page, &format!("{name}_count"), labels);
+    assert_eq!(count, Some(1.0), "{name} {labels:?} in\n{page}");
+    value(page, &format!("{name}_sum"), labels).unwrap()
+}
+
+/// Seconds that the stub takes for an answer, and for a receipt.
+const CALL: f64 = 0.3;
+const RECEIPT: f64 = 0.5;
+
+/// The text was accepted an hour before a worker came. The email as well, for fifty minutes later.
+const AN_HOUR_AGO: &str = "
+    update engine.run set created_at = created_at - interval '1 hour';
+    update notifications set created_at = created_at - interval '1 hour';
+    update notifications set scheduled_for = created_at + interval '50 minutes' where notification_type = 'email'";
+
+#[tokio::test]
+async fn the_way_of_a_message_is_measured_by_provider_from_the_queue_to_the_receipt() {
+    let herald = Herald::start_without_workers().await;
+    let client = Client::live(&herald);
+    let slow = json!({"latency_ms": 300, "receipt_delay_ms": 500});
+    for provider in ["firetext", "mmg", "ses"] {
+        client.faults(provider, &slow).await;
+    }
+    for firm in ["firetext", "mmg"] {
+        let only = "update provider_details set active = (identifier = $1) where notification_type = 'sms'";
+        sqlx::query(only).bind(firm).execute(&*herald.database).await.unwrap();
+        let sent = [
+            client.send_text(NUMBER).await,
+            client.send_email("ada@example.com").await,
+        ];
+        sqlx::raw_sql(AN_HOUR_AGO).execute(&*herald.database).await.unwrap();
+        let port = free_port();
+        let _worker = herald.worker_with("all", &[("METRICS_PORT", &port.to_string())]);
+        for id in &sent {
+            client.until(id, "delivered").await;
+        }
+        let page = page(port).await.unwrap();
+
+        for (kind, provider, queued) in [("sms", firm, 3600.0), ("email", "ses", 600.0)] {
+            let by = [("provider_name", provider), ("error_type", "")];
+            let whole = once(&page, "provider_request_duration_seconds", &by);
+            let raw = once(&page, "provider_raw_request_duration_seconds", &by);
+            assert!(
+                CALL <= raw && raw <= whole && whole < CALL + 5.0,
+                "{provider}: {raw} of {whole}"
+            );
+
+            let waited = once(
+                &page,
+                "notification_queue_duration_seconds",
+                &[("notification_type", kind)],
+            );
+            assert!((queued..queued + 60.0).contains(&waited), "{kind}: {waited}");
+            let by = [("notification_type", kind), ("provider_name", provider)];
+            let total = once(&page, "notification_send_duration_seconds", &by);
+            assert!((3600.0 + whole..3660.0).contains(&total), "{kind}: {total}");
+
+            let by = [("provider_name", provider), ("notification_status", "delivered")];
+            let after = once(&page, "notification_callback_duration_seconds", &by);
+            // The provider counts from before its answer.
+            assert!((RECEIPT - 0.2..RECEIPT + 10.0).contains(&after), "{provider}: {after}");
+        }
+        assert!(!page.contains(NUMBER) && !page.contains("ada@"), "{page}");
+    }
+}

@@ -1,6 +1,7 @@
 //! The real clients against what was recorded, and what the contract says beyond it: what may have been taken.
 
 mod documents;
+mod played;
 mod recorded;
 pub mod server;
 

@@ -4,7 +4,7 @@ use herald_engine::{Failure, Queue, Run, Workflow};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Tools, follow::follow, queues};
+use crate::{Tools, follow::follow, queues, tools::SendPlan};
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct DeliverSms {
@@ -17,8 +17,14 @@ impl Workflow for DeliverSms {
     const QUEUE: Queue = queues::SEND_SMS;
 
     async fn run(self, run: &mut Run, tools: &Tools) -> Result<(), Failure> {
+        let age = run.age();
         let sent = run
-            .attempt("send", &tools.sending, |past| tools.send_text(self.id, past))
+            .attempt_or(
+                "send",
+                &tools.sending,
+                |past| tools.send_text(self.id, age, past),
+                SendPlan::not_taken,
+            )
             .await;
         follow(run, tools, self.id, sent).await
     }

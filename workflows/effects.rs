@@ -43,6 +43,19 @@ impl Effect for MarkSending {
     }
 }
 
+/// A provider has not taken a text, which has so many fragments all the same.
+pub struct CountFragments {
+    pub id: Uuid,
+    pub fragments: i32,
+}
+
+impl Effect for CountFragments {
+    async fn apply(batch: &[&Self], conn: &mut PgConnection) -> EffectResult {
+        let counts: Vec<(Uuid, i32)> = batch.iter().map(|text| (text.id, text.fragments)).collect();
+        notifications::count_fragments(conn, &counts).await.map_err(told)
+    }
+}
+
 /// Something happened that a service may want to be told of. It is one kind of effect and a last one: a batch locks the
 /// numbers and the lanes of services once, in an order, so that batches of several workers cannot deadlock.
 pub struct Happened {

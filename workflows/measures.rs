@@ -8,14 +8,15 @@ use std::{
 
 use herald_message::{receipt::Provider, status::Status};
 use herald_providers::{Outcome, SendError, Timing};
+use herald_store::NotificationType;
 
 /// Whoever counts. It is called in the middle of everything, so it must not wait.
 pub trait Measures: Send + Sync + 'static {
     /// A provider was called, and answered yes or, by this error, not.
     fn called(&self, provider: &str, timing: Timing, error: Option<&SendError>);
 
-    /// A provider has taken a message, so long after it was accepted. Told where that is written: a write that has to be
-    /// repeated is told again.
+    /// A provider has taken a message, so long after it was accepted, all attempts and a wish for later included. Told where
+    /// that is written: a write that has to be repeated is told again.
     fn sent(&self, provider: &str, waited: Duration);
 
     /// A receipt has brought a message into this status, so long after a provider took it. Told as [`Self::sent`].
@@ -40,6 +41,11 @@ pub(crate) fn called(provider: &str, timing: Timing, error: Option<&SendError>) 
     });
     herald_metrics::provider_called(provider, timing.whole, timing.raw, word);
     tell(|listener| listener.called(provider, timing, error));
+}
+
+/// A worker has claimed a message for the first time, so long after it was due.
+pub(crate) fn queued(kind: NotificationType, waited: Duration) {
+    herald_metrics::message_queued(kind.as_str(), waited);
 }
 
 /// See [`Measures::sent`].

@@ -28,6 +28,18 @@ pub fn sending(patience: Duration) -> RetryPolicy {
     }
 }
 
+/// Of emails, from the policy of texts: as with Notify their first repetition comes after five minutes too.
+pub fn sending_emails(texts: &RetryPolicy) -> RetryPolicy {
+    RetryPolicy {
+        backoff: Backoff {
+            first: texts.backoff.then,
+            ..texts.backoff.clone()
+        },
+        queue: queues::RETRY_EMAIL,
+        ..texts.clone()
+    }
+}
+
 /// A receipt may be faster than the commit of the send that it is about; five minutes later it is a stranger's.
 pub fn finding_email() -> RetryPolicy {
     RetryPolicy {

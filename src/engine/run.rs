@@ -152,13 +152,14 @@ impl Run {
         Ok(())
     }
 
-    /// What is left of the time that a run may take, counted from its creation, by the database's clock as of
-    /// this claim.
+    /// How long after its creation this claim took the run, by the database's clock.
+    pub fn age(&self) -> Duration {
+        (self.claim.at - self.row.created_at).to_std().unwrap_or(Duration::ZERO)
+    }
+
+    /// What is left of the time that a run may take, as of this claim.
     pub fn left_of_age(&self, age: Duration) -> Duration {
-        let age = chrono::Duration::from_std(age).unwrap_or(chrono::Duration::MAX);
-        (self.row.created_at + age - self.claim.at)
-            .to_std()
-            .unwrap_or(Duration::ZERO)
+        age.saturating_sub(self.age())
     }
 
     pub(crate) async fn finish(&mut self) -> Result<(), crate::Error> {

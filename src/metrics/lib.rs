@@ -74,7 +74,14 @@ pub fn provider_called(provider: &str, whole: Duration, raw: Option<Duration>, e
     statsd::count(|| format!("clients.{provider}.{outcome}"));
 }
 
-/// A provider has taken a message, so long after it was accepted. `notification_type`: `sms` or `email`.
+/// A worker has taken up a message, so long after it was due. `notification_type`: `sms` or `email`.
+pub fn message_queued(notification_type: &str, waited: Duration) {
+    histogram!(prometheus::QUEUE, "notification_type" => notification_type.to_owned()).record(waited);
+    statsd::time(waited, || format!("tasks.send-{notification_type}.queued-for"));
+}
+
+/// A provider has taken a message, so long after it was accepted: the queue, all attempts and a wish for later included.
+/// `notification_type`: `sms` or `email`.
 pub fn message_sent(notification_type: &str, provider: &str, waited: Duration) {
     let labels = [
         ("notification_type", notification_type.to_owned()),

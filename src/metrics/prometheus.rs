@@ -9,6 +9,7 @@ use crate::StartError;
 pub const REQUEST: &str = "http_request_duration_seconds";
 pub const PROVIDER_REQUEST: &str = "provider_request_duration_seconds";
 pub const PROVIDER_RAW_REQUEST: &str = "provider_raw_request_duration_seconds";
+pub const QUEUE: &str = "notification_queue_duration_seconds";
 pub const SEND: &str = "notification_send_duration_seconds";
 pub const RECEIPT: &str = "notification_callback_duration_seconds";
 pub const SERVICE_CALLBACK: &str = "service_callback_forward_duration_seconds";
@@ -16,7 +17,7 @@ pub const SERVICE_CALLBACK: &str = "service_callback_forward_duration_seconds";
 /// Calls: upper bounds in seconds.
 const CALLS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-/// From acceptance to a provider's yes, as in Notify.
+/// From acceptance to a claim, or to a provider's yes, as in Notify.
 const SENDING: [f64; 12] = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 600.0];
 
 /// From a provider's yes to its receipt: a second to thirty hours.
@@ -31,6 +32,7 @@ pub fn start(address: SocketAddr) -> Result<(), StartError> {
         (PROVIDER_REQUEST, CALLS),
         (PROVIDER_RAW_REQUEST, CALLS),
         (SERVICE_CALLBACK, CALLS),
+        (QUEUE, SENDING),
         (SEND, SENDING),
         (RECEIPT, RECEIPTS),
     ];

@@ -16,7 +16,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 pub use overdue::{Overdue, Place, overdue};
-pub use sending::{Marked, Sent, ToSend, mark_sending, to_send};
+pub use sending::{Marked, Sent, ToSend, count_fragments, mark_sending, to_send};
 pub use settling::{Settled, Settlement, fail, settle};
 pub use view::{Filter, NotificationView, get, list};
 

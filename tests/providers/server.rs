@@ -1,4 +1,4 @@
-//! A provider of a few lines: it notes each request and plays one answer, well-formed or not.
+//! A provider of a few lines: it notes each request and plays one answer at a time, well-formed or not.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -38,7 +38,7 @@ impl Answer {
                 "mmg" => r#"{"Reference":1}"#,
                 _ => {
                     "<SendRawEmailResponse xmlns=\"http://ses.amazonaws.com/doc/2010-12-01/\"><SendRawEmailResult>\
-                     <MessageId>ses-1</MessageId></SendRawEmailResult></SendRawEmailResponse>"
+                     <MessageId>ses-message-id-1</MessageId></SendRawEmailResult></SendRawEmailResponse>"
                 }
             },
         )
@@ -72,6 +72,7 @@ impl Request {
 
 pub struct Server {
     pub address: SocketAddr,
+    answer: Arc<Mutex<Answer>>,
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
@@ -82,14 +83,23 @@ impl Server {
 
     pub fn start_on(listener: TcpListener, answer: Answer) -> Self {
         let address = listener.local_addr().unwrap();
-        let requests = Arc::default();
-        let noted = Arc::clone(&requests);
+        let (answer, requests) = (Arc::new(Mutex::new(answer)), Arc::default());
+        let (played, noted) = (Arc::clone(&answer), Arc::clone(&requests));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, answer.clone(), Arc::clone(&noted)));
+                tokio::spawn(serve(stream, Arc::clone(&played), Arc::clone(&noted)));
             }
         });
-        Self { address, requests }
+        Self {
+            address,
+            answer,
+            requests,
+        }
+    }
+
+    /// From the next request on.
+    pub fn play(&self, answer: Answer) {
+        *self.answer.lock().unwrap() = answer;
     }
 
     pub fn requests(&self) -> Vec<Request> {
@@ -97,11 +107,12 @@ impl Server {
     }
 }
 
-async fn serve(mut stream: TcpStream, answer: Answer, requests: Arc<Mutex<Vec<Request>>>) {
+async fn serve(mut stream: TcpStream, answer: Arc<Mutex<Answer>>, requests: Arc<Mutex<Vec<Request>>>) {
     let Some(request) = read(&mut stream).await else {
         return;
     };
     requests.lock().unwrap().push(request);
+    let answer = answer.lock().unwrap().clone();
     match answer {
         Answer::Http {
             status,

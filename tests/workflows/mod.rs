@@ -40,7 +40,7 @@ async fn an_email_reaches_the_inbox_once_and_is_delivered() {
     client.until(&id, "delivered").await;
     let got = client.phone(&id).await;
     assert_eq!(got.len(), 1, "{got:?}");
-    assert_eq!(got[0]["to"], "Ada@example.com");
+    assert_eq!(got[0]["to"], "ada@example.com", "as Notify writes it");
     assert!(got[0]["content"].as_str().unwrap().contains("Hello Ada,"), "{got:?}");
 }
 

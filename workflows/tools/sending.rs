@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::FutureExt;
-use herald_engine::{AttemptError, PastAttempt, Prepared};
+use herald_engine::{AttemptError, PastAttempt, Prepared, Submission};
 use herald_message::{
     email::{self, Branding, EmailTemplate},
     personalisation::Personalisation,
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Tools, choice::Choice, our_database_failed, reading::Unread};
-use crate::{measures, research};
+use crate::{effects::CountFragments, measures, research};
 
 /// What a send is going to be, journaled before it happens.
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,6 +33,19 @@ pub enum SendPlan {
     Pretend { sent: Sent, receipts: Vec<Receipt> },
     /// How the row will look once the provider has taken it.
     Send(Sent),
+}
+
+impl SendPlan {
+    /// What is written when the provider has not taken it.
+    pub(crate) fn not_taken(&self) -> Submission {
+        match self {
+            Self::Send(Sent { id, billable_units, .. }) => Submission::new().effect(CountFragments {
+                id: *id,
+                fragments: *billable_units,
+            }),
+            Self::NotNeeded | Self::Pretend { .. } => Submission::new(),
+        }
+    }
 }
 
 /// Where the reader of an email can say that it was the last.
@@ -52,11 +65,12 @@ type PreparedSend<'a> = Result<Prepared<'a, SendPlan, ProviderReference>, Attemp
 const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 
 impl Tools {
-    /// Renders a text and chooses who sends it.
-    pub(crate) async fn send_text(&self, id: Uuid, past: Vec<PastAttempt>) -> PreparedSend<'_> {
+    /// Renders a text and chooses who sends it. `age`: at the claim.
+    pub(crate) async fn send_text(&self, id: Uuid, age: Duration, past: Vec<PastAttempt>) -> PreparedSend<'_> {
         let Some(message) = self.to_send(id).await? else {
             return Ok(not_needed());
         };
+        measure_queue(&message, age, &past);
         let personalisation = self.personalisation(&message)?;
         let prefix = message.prefix_sms.then_some(message.service_name.as_str());
         let rendered = sms::render(
@@ -122,12 +136,13 @@ impl Tools {
         })
     }
 
-    /// Renders an email.
+    /// Renders an email. `age`: at the claim.
     #[expect(clippy::disallowed_methods, reason = "drawn in an attempt, whose plan is recorded")]
-    pub(crate) async fn send_email(&self, id: Uuid, _past: Vec<PastAttempt>) -> PreparedSend<'_> {
+    pub(crate) async fn send_email(&self, id: Uuid, age: Duration, past: Vec<PastAttempt>) -> PreparedSend<'_> {
         let Some(message) = self.to_send(id).await? else {
             return Ok(not_needed());
         };
+        measure_queue(&message, age, &past);
         let sent_by = Provider::Ses.name().to_owned();
         let sent = Sent {
             id,
@@ -158,7 +173,7 @@ impl Tools {
         let html = email::document(&rendered, &Branding::default());
         let from_name = message.custom_email_sender_name.unwrap_or(message.service_name);
         let email = Email {
-            to: message.to,
+            to: message.normalised_to.unwrap_or(message.to),
             from_name,
             from_address: format!("{}@{}", message.email_sender_local_part, self.email_domain),
             reply_to: message.reply_to_text,
@@ -253,6 +268,15 @@ fn not_needed<'a>() -> Prepared<'a, SendPlan, ProviderReference> {
     Prepared::Done {
         plan: SendPlan::NotNeeded,
         answer: None,
+    }
+}
+
+/// How long a message was due until a worker claimed it: repetitions wait for other reasons.
+fn measure_queue(message: &ToSend, age: Duration, past: &[PastAttempt]) {
+    if past.is_empty() && message.key_type != KeyType::Test {
+        let ahead = message.scheduled_for.map(|wanted| wanted - message.created_at);
+        let ahead = ahead.and_then(|ahead| ahead.to_std().ok()).unwrap_or_default();
+        measures::queued(message.notification_type, age.saturating_sub(ahead));
     }
 }
 

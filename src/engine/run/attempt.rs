@@ -12,7 +12,7 @@ use super::Run;
 use crate::{
     AttemptError, Attempted, Error, OnUnknown, Outcome, PastAttempt, RetryPolicy, StepFailure,
     journal::Event,
-    submission::{Control, Then},
+    submission::{Control, Submission, Then},
     workflow::{Failure, Queue},
 };
 
@@ -43,6 +43,25 @@ impl Run {
         step: &'static str,
         policy: &RetryPolicy,
         prepare: impl FnOnce(Vec<PastAttempt>) -> F + Send,
+    ) -> Result<Attempted<P, T>, Failure>
+    where
+        P: Serialize + DeserializeOwned + Send,
+        T: Serialize + DeserializeOwned + Send,
+        F: Future<Output = Result<Prepared<'a, P, T>, AttemptError>> + Send,
+    {
+        self.attempt_or(step, policy, prepare, |_| Submission::new()).await
+    }
+
+    /// As [`Self::attempt`]; the effects of `no_yes`, given the plan, commit with the record that its call brought no yes.
+    ///
+    /// # Errors
+    /// As [`Self::attempt`].
+    pub async fn attempt_or<'a, P, T, F>(
+        &mut self,
+        step: &'static str,
+        policy: &RetryPolicy,
+        prepare: impl FnOnce(Vec<PastAttempt>) -> F + Send,
+        no_yes: fn(&P) -> Submission,
     ) -> Result<Attempted<P, T>, Failure>
     where
         P: Serialize + DeserializeOwned + Send,
@@ -94,7 +113,8 @@ impl Run {
                 return Err(self.exhausted(step, attempt - 1, why).into());
             }
             self.may_attempt(step)?;
-            self.make_attempt(step, policy, attempt, &mut history, prepare).await
+            self.make_attempt(step, policy, attempt, &mut history, prepare, no_yes)
+                .await
         };
         match went.await {
             Err(Failure::Step(StepFailure::Cancelled { .. })) => Err(self.take_back(step, policy, &history).into()),
@@ -135,6 +155,7 @@ impl Run {
         attempt: u32,
         history: &mut History,
         prepare: impl FnOnce(Vec<PastAttempt>) -> F + Send,
+        no_yes: fn(&P) -> Submission,
     ) -> Result<Attempted<P, T>, Failure>
     where
         P: Serialize + DeserializeOwned + Send,
@@ -189,7 +210,10 @@ impl Run {
                             answer: Some(answer),
                         });
                     }
-                    Err(error) => error,
+                    Err(error) => {
+                        self.pending.effects.extend(no_yes(&plan).effects);
+                        error
+                    }
                 }
             }
             // Without a call there is nothing that could have been done.

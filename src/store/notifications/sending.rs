@@ -20,6 +20,7 @@ pub struct ToSend {
     /// Only `created` may be sent.
     pub status: Status,
     pub created_at: DateTime,
+    pub scheduled_for: Option<DateTime>,
     pub to: String,
     pub normalised_to: Option<String>,
     pub international: bool,
@@ -58,7 +59,8 @@ pub async fn to_send(conn: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<ToSend
         r#"
         select n.id, n.service_id as "service_id!", n.notification_type::text as "notification_type!: NotificationType",
             n.key_type as "key_type: KeyType", n.notification_status as "status: StatusText",
-            n.created_at at time zone 'utc' as "created_at!", n."to", n.normalised_to,
+            n.created_at at time zone 'utc' as "created_at!", n.scheduled_for at time zone 'utc' as scheduled_for,
+            n."to", n.normalised_to,
             coalesce(n.international, false) as "international!", n.phone_prefix, n.sent_by, n.reply_to_text,
             n.unsubscribe_link, n._personalisation as "personalisation: Sealed", t.id as template_id,
             t.version as template_version, t.content as template_content, t.subject as template_subject,
@@ -86,6 +88,31 @@ pub struct Sent {
     pub billable_units: i32,
     /// The provider's message id, for emails: receipts come under it.
     pub reference: Option<String>,
+}
+
+/// Counts fragments of texts that are still to be sent, where that was not done before, as Notify does when a provider has
+/// not taken one: ids and fragments. Rows are locked as in [`mark_sending`].
+pub async fn count_fragments(conn: &mut PgConnection, counts: &[(Uuid, i32)]) -> Result<()> {
+    sqlx::query!(
+        "
+        with locked as (
+            select id from notifications
+            where id = any($1) and notification_status = 'created' and billable_units = 0
+            order by id
+            for no key update
+        )
+        update notifications n
+        set billable_units = c.fragments, updated_at = now() at time zone 'utc'
+        from unnest($1::uuid[], $2::integer[]) c (id, fragments)
+        join locked using (id)
+        where n.id = c.id and n.id = any($1)
+        ",
+        &column(counts, |(id, _)| *id),
+        &column(counts, |(_, fragments)| *fragments),
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// A row that became `sending`, or `sent`.
