@@ -35,7 +35,7 @@ fn of_kind(callback_type: CallbackType) -> Lane {
 }
 
 /// The other service that every database has.
-fn other_lane() -> Lane {
+pub fn other_lane() -> Lane {
     lane(&NOTIFY_SERVICE_ID.to_string())
 }
 

@@ -1,5 +1,6 @@
 //! Deliveries from the first request to the last receipt, at the built program.
 
+mod lives;
 mod payloads;
 
 use serde_json::{Value, json};

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::harness::{Client, Herald, eventually, http};
+use super::lives;
+use crate::harness::{Herald, words};
 
 /// One life of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -97,6 +98,46 @@ async fn insert(pool: &PgPool, workflow: &str, life: &Life, length: usize) {
     }
 }
 
+/// Kinds of events that no story writes yet.
+const UNWRITTEN: [&str; 1] = ["started"];
+
+#[tokio::test]
+async fn each_workflow_and_each_kind_of_event_is_among_what_is_kept() {
+    let lives = kept();
+    let known: BTreeSet<String> = lives.keys().cloned().collect();
+    assert_eq!(known, registered());
+
+    let herald = Herald::start_without_workers().await;
+    let unreadable = Life {
+        input: json!({}),
+        journal: vec![json!([{"event": "from the future"}])],
+        signals: Vec::new(),
+    };
+    insert(&herald.database, "keep_house", &unreadable, 1).await;
+    let words = words(&herald.command(&["check-upgrade"]));
+    let (_, kinds) = words.split_once("expected one of ").unwrap();
+    let kinds: BTreeSet<&str> = kinds.split('`').skip(1).step_by(2).collect();
+    let events = lives.values().flatten().flat_map(|life| &life.journal);
+    let events = events.flat_map(|events| events.as_array().unwrap());
+    let mut written: BTreeSet<&str> = events.map(|event| event["event"].as_str().unwrap()).collect();
+    assert!(UNWRITTEN.iter().all(|kind| written.insert(kind)), "it is written");
+    assert_eq!(written, kinds);
+}
+
+/// The names of all workflows that a worker can play, from their files.
+fn registered() -> BTreeSet<String> {
+    let stories = Path::new(env!("CARGO_MANIFEST_DIR")).join("workflows");
+    let registry = std::fs::read_to_string(stories.join("lib.rs")).unwrap();
+    let modules = registry.lines().filter_map(|line| line.trim().strip_prefix(".add::<"));
+    let names = modules.map(|line| {
+        let (module, _) = line.split_once("::").unwrap();
+        let story = std::fs::read_to_string(stories.join(format!("{module}.rs"))).unwrap();
+        let (_, name) = story.split_once("const NAME: &'static str = \"").unwrap();
+        name.split_once('"').unwrap().0.to_owned()
+    });
+    names.collect()
+}
+
 #[tokio::test]
 async fn whatever_is_written_today_is_among_what_is_kept() {
     let herald = Herald::start_all().await;
@@ -109,7 +150,7 @@ async fn whatever_is_written_today_is_among_what_is_kept() {
     .execute(&*herald.database)
     .await
     .unwrap();
-    live_through_everything(&herald).await;
+    lives::live_through_everything(&herald).await;
 
     let known: BTreeSet<String> = forms(&kept());
     let today = written(&herald.database).await;
@@ -121,97 +162,6 @@ async fn whatever_is_written_today_is_among_what_is_kept() {
         new.is_empty(),
         "these forms are not among tests/payloads yet; HERALD_KEEP_PAYLOADS=1 adds them: {new:#?}"
     );
-}
-
-/// Deliveries and callbacks of every kind, with every kind of trouble.
-async fn live_through_everything(herald: &Herald) {
-    crate::callbacks::tell_with_trouble(herald).await;
-    let client = Client::live(herald);
-    let delivered = client.send_text("07700900123").await;
-    client.until(&delivered, "delivered").await;
-    let late = format!("status=1&reference={delivered}&mobile=447700900123");
-    let url = format!("{}/notifications/sms/firetext", herald.base_url);
-    let form = "application/x-www-form-urlencoded";
-    let answer = http()
-        .post(url)
-        .header("content-type", form)
-        .body(late)
-        .send()
-        .await
-        .unwrap();
-    assert!(answer.status().is_success());
-
-    let email = client.send_email("ada@example.com").await;
-    client.until(&email, "delivered").await;
-    let unknown = json!({"eventType": "Delivery", "notificationType": "Delivery", "mail": {"messageId": "nobody's", "destination": ["a@example.com"]}});
-    assert_eq!(herald.post_ses(&unknown).await, 200);
-    let complaint = json!({
-        "eventType": "Complaint",
-        "mail": {"messageId": "told by its tag", "tags": {"notification_id": [email]}},
-        "complaint": {"feedbackId": "f-1", "complaintFeedbackType": "abuse", "timestamp": "2026-11-20T10:00:03.000Z"},
-    });
-    assert_eq!(herald.post_ses(&complaint).await, 200);
-
-    // The clock starts it once a day.
-    let house: Uuid = sqlx::query_scalar(
-        "insert into engine.run (id, workflow, queue, state, due_at, input)
-         values ($1, 'keep_house', 'periodic', 'ready', now(), '{}') returning id",
-    )
-    .bind(Uuid::now_v7())
-    .fetch_one(&*herald.database)
-    .await
-    .unwrap();
-    eventually("the house is kept", || async {
-        let lives = "select exists (select from engine.run where id = $1)";
-        let lives: bool = sqlx::query_scalar(lives)
-            .bind(house)
-            .fetch_one(&*herald.database)
-            .await
-            .unwrap();
-        (!lives).then_some(())
-    })
-    .await;
-
-    let tested = Client::test(herald);
-    let text = tested.send_text("07700900003").await;
-    tested.until(&text, "temporary-failure").await;
-    let email = tested.send_email("perm-fail@simulator.notify").await;
-    tested.until(&email, "permanent-failure").await;
-
-    for fault in [
-        json!({"status": 500}),
-        json!({"hang": true, "accept": true, "missing_receipts": true, "times": 1}),
-        json!({"reset_after_accept": true}),
-    ] {
-        for provider in ["firetext", "mmg"] {
-            client.faults(provider, &fault).await;
-        }
-        let troubled = client.send_text("07700900123").await;
-        eventually("trouble is recorded", || async {
-            let failed: bool = sqlx::query_scalar(
-                "select exists (select from engine.journal where run_id = $1::uuid and events::text like '%\"failed\"%')",
-            )
-            .bind(&troubled)
-            .fetch_one(&*herald.database)
-            .await
-            .unwrap();
-            failed.then_some(())
-        })
-        .await;
-        for provider in ["firetext", "mmg"] {
-            client.faults(provider, &json!([])).await;
-        }
-        let hurry = "update engine.run set due_at = now() where id = $1::uuid and state = 'sleeping'";
-        eventually("it is delivered all the same", || async {
-            sqlx::query(hurry)
-                .bind(&troubled)
-                .execute(&*herald.database)
-                .await
-                .unwrap();
-            (client.get(&troubled).await["status"] == "delivered").then_some(())
-        })
-        .await;
-    }
 }
 
 async fn written(pool: &PgPool) -> Lives {
