@@ -12,6 +12,7 @@ mod callbacks;
 mod clients;
 mod deploys;
 mod dev;
+mod emails;
 mod engine;
 mod faults;
 mod files;
