@@ -12,7 +12,8 @@ use super::{
     coordination::p95_to_the_phone,
     count, herald,
     load::{load_while, outage, send},
-    oracle, providers,
+    oracle::{self, Tally},
+    providers,
     report::{Verdict, fault},
     until,
 };
@@ -344,6 +345,21 @@ async fn a_receipt_that_comes_after_three_days_and_archiving_is_still_understood
         // Who was told of a failure is not told otherwise; what was only ever sent is delivered now.
         assert_eq!((of("temporary-failure").await, of("delivered").await), (40, 20));
         report.note("40 stay temporary-failure, 20 become delivered in the history");
+        let mut arrived: Vec<String> = client
+            .whole_phone()
+            .await
+            .iter()
+            .map(|message| message["reference"].as_str().unwrap().to_owned())
+            .collect();
+        report.tally(Tally {
+            accepted: 60,
+            phone: arrived.len(),
+            resent: 0,
+        });
+        arrived.sort();
+        let mut sent = [home, abroad, emails].concat();
+        sent.sort();
+        assert_eq!(arrived, sent, "each arrived once, whatever came later");
         drop(worker);
         Verdict::Passed
     })
