@@ -42,25 +42,19 @@ pub async fn live_through_everything(herald: &Herald) {
     });
     assert_eq!(herald.post_ses(&complaint).await, 200);
 
-    // The clock starts it once a day.
-    let house: Uuid = sqlx::query_scalar(
-        "insert into engine.run (id, workflow, queue, state, due_at, input)
-         values ($1, 'keep_house', 'periodic', 'ready', now(), '{}') returning id",
-    )
-    .bind(Uuid::now_v7())
-    .fetch_one(&*herald.database)
-    .await
-    .unwrap();
-    eventually("the house is kept", || async {
-        let lives = "select exists (select from engine.run where id = $1)";
-        let lives: bool = sqlx::query_scalar(lives)
-            .bind(house)
-            .fetch_one(&*herald.database)
-            .await
-            .unwrap();
-        (!lives).then_some(())
-    })
-    .await;
+    // The clock starts them once a day.
+    for workflow in ["keep_house", "time_out_sending"] {
+        let run: String = sqlx::query_scalar(
+            "insert into engine.run (id, workflow, queue, state, due_at, input)
+             values ($1, $2, 'periodic', 'ready', now(), '{}') returning id::text",
+        )
+        .bind(Uuid::now_v7())
+        .bind(workflow)
+        .fetch_one(&*herald.database)
+        .await
+        .unwrap();
+        until_over(herald, &run).await;
+    }
 
     let tested = Client::test(herald);
     let text = tested.send_text("07700900003").await;
