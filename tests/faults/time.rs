@@ -225,10 +225,10 @@ impl Night<'_> {
         let began = self.now().await;
         let (load, ()) = load_while(&client, 10, async {
             // A beat learns of a jump of its clock by its next look, half a minute later at most.
-            let due = EVERY
-                .iter()
-                .filter(|(_, every)| instant.timestamp() % (60 * every) == 0)
-                .count();
+            let minute = instant.timestamp() / 60 % (24 * 60);
+            let is_due =
+                |(_, first, every): &&(&str, i64, usize)| (*first..=minute).step_by(*every).last() == Some(minute);
+            let due = PLANS.iter().filter(is_due).count();
             eventually("the instant is decided upon", || async {
                 let decided =
                     sqlx::query_scalar("select count(*) from engine.firing where planned_at = $1").bind(instant);
@@ -254,11 +254,13 @@ impl Night<'_> {
     }
 }
 
-/// How often each schedule fires, in minutes from midnight on, UTC. None of them is in London's own time.
-const EVERY: [(&str, i64); 3] = [
-    ("housekeeping", 60),
-    ("leave_a_slow_provider", 1),
-    ("tend_providers_back", 5),
+/// When each schedule fires first, in minutes from midnight on, UTC, and how often from then on. None of them is in London's
+/// own time.
+const PLANS: [(&str, i64, usize); 4] = [
+    ("housekeeping", 0, 60),
+    ("leave_a_slow_provider", 0, 1),
+    ("tend_providers_back", 0, 5),
+    ("timeout_sending_notifications", 5, 24 * 60),
 ];
 
 /// The night of a change at 01:00 UTC, from midnight to 02:00 UTC.
@@ -283,7 +285,7 @@ async fn night(change: &str, report: &Report, library: &str, accepted: &mut usiz
         &herald,
         "the beat has begun",
         "select count(*) from engine.schedule",
-        |all| all == EVERY.len(),
+        |all| all == PLANS.len(),
     )
     .await;
     let mut night = Night {
@@ -305,11 +307,12 @@ async fn night(change: &str, report: &Report, library: &str, accepted: &mut usiz
     .fetch_all(&*herald.database)
     .await
     .unwrap();
-    let planned = |(name, every): (&str, i64)| {
+    let planned = |(name, first, every): (&str, i64, usize)| {
         let name = name.to_owned();
-        (0..=120 / every).map(move |n| (name.clone(), midnight + TimeDelta::minutes(every * n)))
+        let minutes = (first..=120).step_by(every);
+        minutes.map(move |minute| (name.clone(), midnight + TimeDelta::minutes(minute)))
     };
-    let planned: Vec<(String, DateTime<Utc>)> = EVERY.into_iter().flat_map(planned).collect();
+    let planned: Vec<(String, DateTime<Utc>)> = PLANS.into_iter().flat_map(planned).collect();
     let instants: Vec<(String, DateTime<Utc>)> = decided.iter().map(|(name, at, _)| (name.clone(), *at)).collect();
     assert_eq!(instants, planned, "an instant was left out, or made up (I7)");
     for instant in half_hours {
