@@ -85,7 +85,8 @@ impl Database {
     }
 
     pub async fn forget_messages(&self) -> anyhow::Result<()> {
-        self.execute("truncate notifications; truncate engine.run, engine.journal, engine.signal; checkpoint")
+        // In the order in which batches come by them: workers may be at it.
+        self.execute("truncate engine.run, engine.signal, engine.journal, notifications; checkpoint")
             .await
     }
 
