@@ -95,7 +95,7 @@ pub fn loads(letter: char) -> Vec<(Load, Base)> {
         'a' => vec![burn_down],
         'b' => offered.to_vec(),
         'c' => vec![Load::Stories],
-        'd' => std::iter::once(burn_down).chain(offered).collect(),
+        'd' => [burn_down].into_iter().chain(offered).chain([Load::Stories]).collect(),
         'e' => vec![
             burn_down,
             Load::BurnDown {
