@@ -179,6 +179,8 @@ fn roles(port: u16, stub_port: u16, database_url: &str, sealing_keys: &str) -> V
         ("DATABASE_URL", database_url),
         ("HERALD_SEALING_KEYS", sealing_keys),
         ("HERALD_LOG", &log),
+        ("FIRETEXT_RECEIPT_CREDENTIALS", "firetext:development"),
+        ("MMG_RECEIPT_CREDENTIALS", "mmg:development"),
     ];
     let providers = [
         ("FIRETEXT_URL", format!("{stub_url}/firetext")),

@@ -111,6 +111,16 @@ pub async fn api_deps() -> anyhow::Result<herald_api::Deps> {
     } else if sns.topics.is_empty() {
         tracing::warn!("receipts of emails are turned away: SES_SNS_TOPIC_ARNS is not set");
     }
+    let firms = [
+        ("Firetext", &settings.receipts.firetext),
+        ("MMG", &settings.receipts.mmg),
+    ];
+    for (firm, _) in firms.iter().filter(|(_, credentials)| credentials.is_none()) {
+        tracing::warn!(
+            "anybody may post receipts of {firm}: {}_RECEIPT_CREDENTIALS is not set",
+            firm.to_uppercase()
+        );
+    }
     Ok(herald_api::Deps {
         engine: Client::new(pool.clone(), BatchLimits::default()),
         arrivals: Client::new(pool.clone(), patient()),

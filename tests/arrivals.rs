@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sqlx::Row;
 use uuid::Uuid;
 
-use crate::harness::{Client, Database, Herald, eventually, http};
+use crate::harness::{Client, Database, Herald, Process, eventually, http};
 
 /// A message in the history, as retention leaves it: nothing personal.
 async fn archived(database: &Database, kind: &str, status: Status, reference: Option<&str>) -> Uuid {
@@ -224,13 +224,51 @@ async fn the_failure_of_a_provider_that_was_given_up_is_not_the_end_of_what_the_
 
 #[tokio::test]
 async fn a_receipt_tells_which_of_two_calls_of_unknown_outcome_was_taken() {
+    let (herald, text, calls, _worker) = two_calls_without_an_answer().await;
+    arrived(&herald, &text, &calls[0]).await;
+    Client::live(&herald).until(&text, "delivered").await;
+    assert_eq!(sent_by(&herald, &text).await.0, calls[0]);
+}
+
+#[tokio::test]
+async fn of_two_calls_of_unknown_outcome_the_failure_of_the_first_does_not_end_what_the_second_delivers() {
+    let (herald, text, calls, _worker) = two_calls_without_an_answer().await;
+    match &*calls[0] {
+        "mmg" => post_mmg(&herald, &text, "4", "13").await,
+        _ => post_firetext(&herald, &text, "1", "201").await,
+    }
+    eventually("the failure was looked at, and the run waits on", || async {
+        let waits = "select state = 'waiting' and epoch > (select max(epoch) from engine.journal where run_id = r.id)
+            from engine.run r where id = $1::uuid";
+        let waits: Option<bool> = sqlx::query_scalar(waits)
+            .bind(&text)
+            .fetch_optional(&*herald.database)
+            .await
+            .unwrap();
+        waits?.then_some(())
+    })
+    .await;
+    arrived(&herald, &text, &calls[1]).await;
+    Client::live(&herald).until(&text, "delivered").await;
+    assert_eq!(sent_by(&herald, &text).await.0, calls[1]);
+}
+
+async fn arrived(herald: &Herald, text: &str, provider: &str) {
+    match provider {
+        "mmg" => post_mmg(herald, text, "3", "5").await,
+        _ => post_firetext(herald, text, "0", "000").await,
+    }
+}
+
+/// A text of which both providers were told, neither of which has answered; with them, in order.
+async fn two_calls_without_an_answer() -> (Herald, String, Vec<String>, Process) {
     let herald = Herald::start_without_workers().await;
     let client = Client::live(&herald);
     for provider in ["firetext", "mmg"] {
         let no_answer = json!({"reset_after_accept": true, "missing_receipts": true});
         client.faults(provider, &no_answer).await;
     }
-    let _worker = herald.worker_with("all", &[("UNKNOWN_OUTCOME_PATIENCE_SECONDS", "1")]);
+    let worker = herald.worker_with("all", &[("UNKNOWN_OUTCOME_PATIENCE_SECONDS", "5")]);
     let text = client.send_text("07700900123").await;
     let calls = eventually("two calls have been made", || async {
         let calls: Vec<String> = sqlx::query_scalar(
@@ -244,12 +282,7 @@ async fn a_receipt_tells_which_of_two_calls_of_unknown_outcome_was_taken() {
     })
     .await;
     assert_ne!(calls[0], calls[1]);
-    match &*calls[0] {
-        "mmg" => post_mmg(&herald, &text, "3", "5").await,
-        _ => post_firetext(&herald, &text, "0", "000").await,
-    }
-    client.until(&text, "delivered").await;
-    assert_eq!(sent_by(&herald, &text).await.0, calls[0]);
+    (herald, text, calls, worker)
 }
 
 #[tokio::test]

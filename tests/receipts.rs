@@ -332,7 +332,8 @@ async fn what_is_unknown_in_a_receipt_is_told_once_a_message_however_often_it_is
         std::fs::remove_file(log).unwrap();
         lines
     });
-    assert_eq!(api, "");
+    let api = api.lines().filter(|line| !line.contains("anybody may post receipts"));
+    assert_eq!(api.collect::<Vec<_>>(), [""; 0]);
     let lines: Vec<&str> = worker.lines().collect();
     assert_eq!(lines.len(), 2, "{worker}");
     let is_told = |words: [&str; 3]| lines.iter().any(|line| words.iter().all(|word| line.contains(word)));

@@ -10,8 +10,9 @@
 //! under a back-off that grows from seconds to half an hour. No other lane waits for it. Once it has failed, what has
 //! waited for a day is given up without another call; people can replay it (`herald callbacks replay`).
 //!
-//! One event that an endpoint cannot bear must not make it deaf: when calls have failed for half an hour, every other one is
-//! about the second event that waits. If that is taken, the first is undeliverable; otherwise it stays the first.
+//! One event that an endpoint cannot bear must not make it deaf: when calls have failed for half an hour, one that fails is
+//! followed at once by one about the second event that waits. If that is taken, the first is undeliverable; otherwise it
+//! stays the first. At once, as otherwise an endpoint that recovers in between would look as if it could not bear the first.
 //!
 //! A worker that dies between a call and our commit calls again, with the same event id.
 
@@ -23,6 +24,7 @@ use crate::{
     Tools,
     effects::{Abandon, Close},
     queues, retry,
+    tools::Answer,
 };
 
 /// Events that one run tells: a journal that is read in one go.
@@ -70,25 +72,18 @@ impl CallService {
                 called => called?,
             };
             let Some(event) = plan else { break };
-            let refusal = answer.flatten();
-            if let Some(first) = event.instead_of.filter(|_| refusal.is_none()) {
-                run.commit(
-                    "set aside",
-                    Close {
-                        event: first,
-                        refusal: Some(ILL.to_owned()),
-                    },
-                )?;
-                done.push(first);
+            let (ill, closed, refusal) = match answer {
+                Some(Answer::Skipped { took }) => (Some(event.id), took, None),
+                Some(Answer::Known(Some(why))) => (None, event.id, Some(why)),
+                Some(Answer::Known(None)) | None => (event.instead_of, event.id, None),
+            };
+            if let Some(event) = ill {
+                let refusal = Some(ILL.to_owned());
+                run.commit("set aside", Close { event, refusal })?;
+                done.push(event);
             }
-            run.commit(
-                "closed",
-                Close {
-                    event: event.id,
-                    refusal,
-                },
-            )?;
-            done.push(event.id);
+            run.commit("closed", Close { event: closed, refusal })?;
+            done.push(closed);
         }
         run.attempt("rest", &retry::resting(), |_| tools.rest(lane, id)).await?;
         Ok(())

@@ -1,9 +1,9 @@
 //! Finds the email that a receipt of SES is about, and hands the receipt to its delivery. The receipt may be faster
 //! than the commit that records SES's reference; what nobody knows after minutes was not sent by us.
 
-use herald_engine::{Failure, Queue, Run, Workflow};
+use herald_engine::{AttemptError, Failure, Prepared, Queue, Run, Workflow};
 use herald_message::receipt::Receipt;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{Tools, queues, receipts, retry};
 
@@ -19,19 +19,30 @@ impl Workflow for FindEmail {
     const QUEUE: Queue = queues::RECEIPTS;
 
     async fn run(self, run: &mut Run, tools: &Tools) -> Result<(), Failure> {
-        let found = run
-            .attempt("find", &retry::finding_email(), |_| tools.find_email(&self.reference))
-            .await;
-        match found {
-            Ok(found) => {
-                let id = found.answer.expect("a look-up always has its answer");
-                run.signal("handed over", receipts::to_delivery(id, self.receipt)?)
-            }
-            Err(Failure::Step(why)) => {
-                tracing::warn!(%why, "a receipt of SES is about no email of ours");
+        match look_for(run, || tools.find_email(&self.reference)).await? {
+            Some(id) => run.signal("handed over", receipts::to_delivery(id, self.receipt)?),
+            None => {
+                tracing::warn!("a receipt of SES is about no email of ours");
                 Ok(())
             }
-            Err(failure) => Err(failure),
+        }
+    }
+}
+
+/// Looks now and then until it is there; nothing if it has not come after a few minutes. Looks at which our database failed
+/// do not count.
+pub(crate) async fn look_for<'a, T, F>(run: &mut Run, mut look: impl FnMut() -> F + Send) -> Result<Option<T>, Failure>
+where
+    T: Serialize + DeserializeOwned + Send,
+    F: Future<Output = Result<Prepared<'a, (), Option<T>>, AttemptError>> + Send,
+{
+    let mut pauses = retry::BETWEEN_LOOKS.into_iter();
+    loop {
+        let looked = run.attempt("find", &retry::reading(), |_| look()).await?;
+        match (looked.answer.flatten(), pauses.next()) {
+            (Some(found), _) => return Ok(Some(found)),
+            (None, None) => return Ok(None),
+            (None, Some(pause)) => run.sleep("not there yet", pause, queues::RECEIPTS).await?,
         }
     }
 }

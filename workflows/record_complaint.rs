@@ -5,7 +5,7 @@ use herald_message::receipt::ses::Complaint;
 use herald_store::complaints::NewComplaint;
 use serde::{Deserialize, Serialize};
 
-use crate::{Tools, queues, retry};
+use crate::{Tools, find_email::look_for, queues};
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RecordComplaint {
@@ -19,16 +19,9 @@ impl Workflow for RecordComplaint {
 
     async fn run(self, run: &mut Run, tools: &Tools) -> Result<(), Failure> {
         let complaint = self.complaint;
-        let found = run
-            .attempt("find", &retry::finding_email(), |_| tools.complained_about(&complaint))
-            .await;
-        let subject = match found {
-            Ok(found) => found.answer.expect("a look-up always has its answer"),
-            Err(Failure::Step(why)) => {
-                tracing::error!(%why, reference = complaint.reference, "a complaint is about no email of ours");
-                return Ok(());
-            }
-            Err(failure) => return Err(failure),
+        let Some(subject) = look_for(run, || tools.complained_about(&complaint)).await? else {
+            tracing::error!(reference = complaint.reference, "a complaint is about no email of ours");
+            return Ok(());
         };
         let new = NewComplaint {
             id: run.id(),

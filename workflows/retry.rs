@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use herald_engine::{Backoff, OnUnknown, RetryPolicy, Signal};
+use herald_engine::{Backoff, OnUnknown, Proof, RetryPolicy, Signal};
 use rand::Rng;
 
 use crate::{queues, receipts::ReceiptSignal};
@@ -23,7 +23,11 @@ pub fn sending(patience: Duration) -> RetryPolicy {
             signal: ReceiptSignal::NAME,
             patience,
             queue: queues::RECEIPTS,
-            proves: |plan, receipt| plan["send"]["sent_by"] == receipt["provider"],
+            proves: |plan, receipt| match receipt["status"].as_str() {
+                _ if plan["send"]["sent_by"] != receipt["provider"] => Proof::None,
+                Some("delivered" | "pending") => Proof::Done,
+                _ => Proof::InVain,
+            },
         },
     }
 }
@@ -40,19 +44,12 @@ pub fn sending_emails(texts: &RetryPolicy) -> RetryPolicy {
     }
 }
 
-/// A receipt may be faster than the commit of the send that it is about; five minutes later it is a stranger's.
-pub fn finding_email() -> RetryPolicy {
-    RetryPolicy {
-        attempts: 8,
-        backoff: Backoff {
-            first: Duration::from_secs(1),
-            then: Duration::from_secs(50),
-            jitter: 0.1,
-        },
-        queue: queues::RECEIPTS,
-        on_unknown: OnUnknown::Repeat,
-    }
-}
+/// The pauses between looks for the email that a receipt is about: it may be faster than the commit of the send. What
+/// nobody knows five minutes later is a stranger's.
+pub const BETWEEN_LOOKS: [Duration; 7] = {
+    const LONG: Duration = Duration::from_secs(50);
+    [Duration::from_secs(1), LONG, LONG, LONG, LONG, LONG, LONG]
+};
 
 /// Work by the clock: until the clock has started the next one, about.
 pub fn housekeeping() -> RetryPolicy {
@@ -123,9 +120,10 @@ pub(crate) fn calling_after(failures: usize) -> Duration {
         .mul_f64(rand::rng().random_range(1.0..1.2))
 }
 
-/// Whether the next call to a service that has failed so often in a row, for half an hour and more, is about another event.
+/// Whether a service has failed so often in a row, for half an hour, that its next failure is followed by a call about
+/// another event.
 pub(crate) fn tries_another(failures: usize) -> bool {
-    failures >= 6 && failures.is_multiple_of(2)
+    failures >= 6
 }
 
 /// Of our own database, between two services.

@@ -27,6 +27,7 @@ use crate::{
     measures,
     switching::Policy,
 };
+pub use calling::Answer;
 use choice::Weights;
 pub use overdue::TimedOut;
 use reading::Reader;
@@ -148,32 +149,25 @@ impl Tools {
     }
 
     /// The email that SES knows by this reference.
-    pub(crate) async fn find_email(&self, reference: &str) -> Result<Prepared<'_, (), Uuid>, AttemptError> {
+    pub(crate) async fn find_email(&self, reference: &str) -> Result<Prepared<'_, (), Option<Uuid>>, AttemptError> {
         let mut conn = self.pool.acquire().await.map_err(database)?;
         let found = notifications::id_by_reference(&mut conn, &[reference.to_owned()])
             .await
             .map_err(database)?;
-        let (_, id) = found
-            .into_iter()
-            .next()
-            .ok_or_else(|| AttemptError::again("no email has this reference yet"))?;
-        Ok(Prepared::Done { plan: (), answer: id })
+        let answer = found.into_iter().next().map(|(_, id)| id);
+        Ok(Prepared::Done { plan: (), answer })
     }
 
     /// The email that a complaint is about.
     pub(crate) async fn complained_about(
         &self,
         complaint: &Complaint,
-    ) -> Result<Prepared<'_, (), Subject>, AttemptError> {
+    ) -> Result<Prepared<'_, (), Option<Subject>>, AttemptError> {
         let mut conn = self.pool.acquire().await.map_err(database)?;
-        let subject = complaints::subject(&mut conn, complaint.notification_id, &complaint.reference)
+        let answer = complaints::subject(&mut conn, complaint.notification_id, &complaint.reference)
             .await
-            .map_err(database)?
-            .ok_or_else(|| AttemptError::again("no email has this reference"))?;
-        Ok(Prepared::Done {
-            plan: (),
-            answer: subject,
-        })
+            .map_err(database)?;
+        Ok(Prepared::Done { plan: (), answer })
     }
 
     /// Takes a step from a provider of texts that is slow while the other is not.

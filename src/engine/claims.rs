@@ -187,10 +187,6 @@ impl Claimer {
         let mut frontier = Frontier::default();
         let mut found = 0;
         while !stop.is_cancelled() {
-            // What cannot be renewed must not be claimed.
-            if stop.run_until_cancelled(self.leases.can_be_kept()).await.is_none() {
-                return;
-            }
             // At least an eighth of the room is free before a claim, so that a busy queue is claimed in batches.
             let least = ((self.concurrency + ahead.runs()) / 8).max(1);
             let reserve = Ahead::MOST - ahead.runs();
@@ -206,6 +202,10 @@ impl Claimer {
                     .await
                     .is_none()
             {
+                return;
+            }
+            // What cannot be renewed must not be claimed. Those who were given up have just made room.
+            if stop.run_until_cancelled(self.leases.can_be_kept()).await.is_none() {
                 return;
             }
             let now = Instant::now();
@@ -250,7 +250,10 @@ impl Claimer {
         since: Instant,
         bounds: Option<Bounds>,
     ) -> Result<(Vec<Claimable>, Option<Walk>), sqlx::Error> {
-        let mut conn = self.pool.acquire().await?;
+        // As long as a renewal: who waits longer for a connection holds leases that cannot be renewed.
+        let mut conn = tokio::time::timeout(self.leases.length() / 3, self.pool.acquire())
+            .await
+            .unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let (rows, walk) = sql::claim(&mut conn, self.queue.0, self.owner, self.leases.length(), limit, bounds).await?;
         let mut runs: Vec<Claimable> = rows
@@ -269,7 +272,7 @@ impl Claimer {
         if begun.is_empty() {
             return Ok((runs, walk));
         }
-        let reading = tokio::time::timeout(self.leases.length() / 2, read_past(&mut conn, &begun)).await;
+        let reading = tokio::time::timeout_at(since + self.leases.length() / 2, read_past(&mut conn, &begun)).await;
         // Giving back takes one too.
         drop(conn);
         match reading.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {

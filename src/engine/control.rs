@@ -7,7 +7,13 @@ use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::{Error, error::is_broken_off, journal::Event, statements as sql, window::Window};
+use crate::{
+    Error,
+    error::{is_broken_off, is_locked},
+    journal::Event,
+    statements as sql,
+    window::Window,
+};
 
 /// What to do to runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,7 +150,7 @@ async fn change_some(
 ) -> Result<Vec<Uuid>, Error> {
     for _ in 1..TRIES {
         match try_some(pool, action, selection, actor, among).await {
-            Err(Error::Database(error)) if is_broken_off(&error) => {
+            Err(Error::Database(error)) if is_broken_off(&error) || is_locked(&error) => {
                 tracing::warn!(%error, "a deed was broken off, and is tried again");
             }
             tried => return tried,

@@ -46,7 +46,7 @@ pub use effect::{Effect, EffectError, EffectResult};
 pub use error::{Error, Locked, Transient};
 pub use journal::{Attempted, Outcome, PastAttempt};
 pub use registry::Registry;
-pub use retry::{Backoff, OnUnknown, RetryPolicy};
+pub use retry::{Backoff, OnUnknown, Proof, RetryPolicy};
 pub use run::{Prepared, Run};
 pub use schedule::{CatchUp, Schedule};
 pub use start::{alive, start};

@@ -49,9 +49,19 @@ pub enum OnUnknown {
         signal: &'static str,
         patience: Duration,
         queue: Queue,
-        /// Whether a payload of the signal is about an attempt with this plan: where several attempts may have been done, it
-        /// proves the newest of those, and the newest of all where it is about none.
-        proves: fn(plan: &Value, payload: &Value) -> bool,
+        /// What a payload of the signal says of an attempt with this plan. Of several such attempts it proves the newest,
+        /// those of unknown outcome first.
+        proves: fn(plan: &Value, payload: &Value) -> Proof,
     },
     GiveUp,
+}
+
+/// What a signal says of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// Nothing: it is about another one.
+    None,
+    /// It was done and came to nothing. That counts where no later one may have been done.
+    InVain,
+    Done,
 }

@@ -164,9 +164,15 @@ pub(crate) async fn take_keys(
     )
     .execute(&mut *conn)
     .await?;
-    sqlx::query_scalar!("select run_id from engine.run_key where run_id = any ($1)", runs)
-        .fetch_all(conn)
-        .await
+    sqlx::query_scalar!(
+        r#"select run_id as "run_id!" from unnest($1::text[], $2::text[], $3::uuid[]) as new (workflow, key, run_id)
+           join engine.run_key using (workflow, key, run_id)"#,
+        workflows,
+        keys,
+        runs,
+    )
+    .fetch_all(conn)
+    .await
 }
 
 pub(crate) async fn insert_runs(conn: &mut PgConnection, runs: &[&NewRun]) -> sqlx::Result<()> {

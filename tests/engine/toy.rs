@@ -5,7 +5,7 @@ mod world;
 use std::time::Duration;
 
 use herald_engine::{
-    Backoff, BatchLimits, Client, Effect, EffectResult, Failure, NewRun, NewSignal, OnUnknown, Queue, Registry,
+    Backoff, BatchLimits, Client, Effect, EffectResult, Failure, NewRun, NewSignal, OnUnknown, Proof, Queue, Registry,
     RetryPolicy, Run, Signal, Submission, Worker, WorkerSettings, Workflow,
 };
 use serde::{Deserialize, Serialize};
@@ -148,7 +148,9 @@ impl Errand {
                 signal: Answer::NAME,
                 patience: Duration::from_millis(ms),
                 queue: SECOND_QUEUE,
-                proves: |_, _| false,
+                proves: |_, answer| {
+                    if answer == "stray" { Proof::None } else { Proof::Done }
+                },
             },
         };
         let backoff = Backoff {

@@ -136,6 +136,44 @@ async fn an_attempt_cut_off_by_death_is_not_repeated_when_a_signal_proves_it() {
 }
 
 #[tokio::test]
+async fn a_signal_that_is_about_no_attempt_proves_nothing_and_takes_no_patience() {
+    let toys = Toys::new().await;
+    toys.world.when("first", 0, Ending::Again);
+    toys.world.when("first", 1, Ending::Unknown);
+    let _worker = toys.worker();
+    let run = toys.start(&Errand::awaiting(600_000)).await;
+    toys.until(run, "sleeping").await;
+    toys.answer(run, "a", "stray").await;
+    toys.hurry_until(run, "waiting").await;
+    assert_eq!(toys.world.calls(run, "first"), 2, "the refused attempt was repeated");
+    let woken = "select state = 'waiting' and epoch > $2 from engine.run where id = $1";
+    let epoch: i64 = sqlx::query_scalar("select epoch from engine.run where id = $1")
+        .bind(run)
+        .fetch_one(&*toys.database)
+        .await
+        .unwrap();
+    toys.answer(run, "b", "stray").await;
+    eventually("it has looked at it, and waits on", || async {
+        let waits: bool = sqlx::query_scalar(woken)
+            .bind(run)
+            .bind(epoch)
+            .fetch_one(&*toys.database)
+            .await
+            .unwrap();
+        waits.then_some(())
+    })
+    .await;
+    assert_eq!(
+        toys.events(run).await,
+        ["intent", "failed", "intent", "failed", "waiting"]
+    );
+    toys.answer(run, "c", "it came").await;
+    toys.until(run, "over").await;
+    assert_eq!(toys.world.calls(run, "first"), 2);
+    assert_eq!(toys.notes(run).await, ["first unseen", "answer stray, second yes 0"]);
+}
+
+#[tokio::test]
 async fn an_attempt_of_unknown_outcome_is_given_up_where_the_policy_says_so() {
     let (toys, run) = killed_in_the_call(&Errand {
         on_unknown: Unknown::GiveUp,

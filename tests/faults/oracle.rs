@@ -2,7 +2,8 @@
 //!
 //! Every accepted message is in exactly one terminal status (I1); the phone got it once, and once more at most for each
 //! repetition that the journal has on record (I2); a status never went back (I3); no row of the journal was written
-//! by a claim that did not hold the run at that moment (I4). Where services are called: in order, or on record (I10).
+//! by a claim that did not hold the run at that moment (I4), and none came before the time that was on record (I5).
+//! Where services are called: in order, or on record (I10).
 
 use std::{collections::HashMap, time::Duration};
 
@@ -183,7 +184,11 @@ async fn the_journal_is_whole(database: &Database) {
         .fetch_all(&**database)
         .await
         .unwrap();
-    assert!(offences.is_empty(), "the witness saw (I3, I4): {}", offences.join("; "));
+    assert!(
+        offences.is_empty(),
+        "the witness saw (I3, I4, I5): {}",
+        offences.join("; ")
+    );
 }
 
 /// Messages that arrived, by id.

@@ -31,3 +31,15 @@ end $$;
 
 create trigger written_without_lease after insert on engine.journal
     referencing new table as added for each statement execute function witness.written_without_lease();
+
+-- What sleeps or waits may be woken early, which makes it ready; it is not claimed before its time.
+create function witness.claimed_before_its_time() returns trigger language plpgsql as $$
+begin
+    insert into witness.offence (what)
+    values (format('%s, which was %s until %s, was claimed', new.id, old.state, old.due_at));
+    return null;
+end $$;
+
+create trigger claimed_before_its_time after update on engine.run for each row
+    when (old.state in ('sleeping', 'waiting', 'parked') and new.state = 'running' and old.due_at > clock_timestamp())
+    execute function witness.claimed_before_its_time();

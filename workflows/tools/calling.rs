@@ -7,7 +7,7 @@ use herald_engine::{AttemptError, Outcome, PastAttempt, Prepared};
 use herald_message::callback::signing_key;
 use herald_providers::callbacks::{Call, Refusal};
 use herald_store::{
-    callbacks::{self as events, Endpoint, Lane, Waiting},
+    callbacks::{self as events, Lane, Waiting},
     sealed::{OpenError, Sealed, Sealer, context},
 };
 use serde::{Deserialize, Serialize};
@@ -21,24 +21,35 @@ use crate::{callbacks, retry};
 pub struct Event {
     pub id: Uuid,
     pub sequence: i64,
-    /// The one before it, that the endpoint has refused so often that another is tried.
+    /// The one after it, called about at once should the endpoint fail at this one again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Uuid>,
+    /// Former versions called about the one after it in a call of its own; this is then the first.
+    #[serde(default, skip_serializing)]
     pub instead_of: Option<Uuid>,
 }
 
-/// Why a service will not be told of an event; none when it was.
-type Refused = Option<String>;
+/// What the service said.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// It failed at the event, and took the next one.
+    Skipped { took: Uuid },
+    /// Why it will not be told of the event; none when it was.
+    Known(Option<String>),
+}
 
 impl Tools {
     /// Calls about the first event of the lane that waits; nothing where none does, or the lane is another run's. Where
-    /// that one has failed often, every other call is about the second: it tells whether the endpoint or the event is ill.
+    /// that one has failed often, its next failure is followed at once by a call about the second: it tells whether the
+    /// endpoint or the event is ill.
     pub(crate) async fn call_service<'a>(
         &'a self,
         lane: Lane,
         run: Uuid,
         done: &[Uuid],
         past: Vec<PastAttempt>,
-    ) -> Result<Prepared<'a, Option<Event>, Refused>, AttemptError> {
+    ) -> Result<Prepared<'a, Option<Event>, Answer>, AttemptError> {
         let failures = past.iter().filter(|past| was_refused(past)).count();
         let mut conn = self.pool.acquire().await.map_err(database)?;
         if failures > 0 {
@@ -47,47 +58,48 @@ impl Tools {
                 tracing::warn!(service = %lane.service_id, kind = %lane.callback_type, events = late, "undeliverable");
             }
         }
-        let mut waiting = events::next(&mut conn, lane, run, done).await.map_err(database)?;
-        let mut instead_of = None;
-        if let Some(first) = waiting.as_ref().filter(|_| retry::tries_another(failures)) {
-            let skipped = [done, &[first.id]].concat();
-            let second = events::next(&mut conn, lane, run, &skipped).await.map_err(database)?;
-            if second.is_some() {
-                instead_of = Some(first.id);
-                waiting = second;
-            }
-        }
-        let Some(Waiting {
-            id,
-            sequence,
-            payload,
-            endpoint,
-        }) = waiting
-        else {
-            let (plan, answer) = (None, None);
+        let Some(first) = events::next(&mut conn, lane, run, done).await.map_err(database)? else {
+            let (plan, answer) = (None, Answer::Known(None));
             return Ok(Prepared::Done { plan, answer });
         };
+        let mut second = None;
+        if retry::tries_another(failures) {
+            let skipped = [done, &[first.id]].concat();
+            second = events::next(&mut conn, lane, run, &skipped).await.map_err(database)?;
+        }
+        drop(conn);
+        // One that cannot be called about tells nothing of the endpoint.
+        let second = second.and_then(|second| self.prepare_call(&second).ok());
+        let id = first.id;
         let plan = Some(Event {
             id,
-            sequence,
-            instead_of,
+            sequence: first.sequence,
+            next: second.as_ref().map(|second| second.id),
+            instead_of: None,
         });
-        let call = match self.prepare_call((id, sequence), &payload, endpoint) {
+        let call = match self.prepare_call(&first) {
             Ok(call) => call,
             Err(Unprepared::NotYet(why)) => return Err(AttemptError::again(why)),
             Err(Unprepared::Never(why)) => {
-                let answer = Some(why);
+                let answer = Answer::Known(Some(why));
                 return Ok(Prepared::Done { plan, answer });
             }
         };
         let called = async move {
             match self.call_measured(lane, &call).await {
-                Ok(()) => Ok(None),
+                Ok(()) => Ok(Answer::Known(None)),
                 Err(Refusal::Never { why }) => {
                     tracing::warn!(service = %lane.service_id, kind = %lane.callback_type, event = %id, why, "refused for good");
-                    Ok(Some(why))
+                    Ok(Answer::Known(Some(why)))
                 }
                 Err(Refusal::Again { why, after }) => {
+                    // Who asks to be left alone says that it is not the event.
+                    if let Some(second) = second.filter(|_| after.is_none())
+                        && self.call_measured(lane, &second).await.is_ok()
+                    {
+                        tracing::warn!(service = %lane.service_id, kind = %lane.callback_type, event = %id, why, "undeliverable: the next one was taken");
+                        return Ok(Answer::Skipped { took: second.id });
+                    }
                     self.note_failure(id, &why).await;
                     let back_off = retry::calling_after(failures);
                     let after = Some(after.map_or(back_off, |after| after.max(back_off)));
@@ -134,13 +146,8 @@ impl Tools {
         Ok(Prepared::Done { plan, answer })
     }
 
-    fn prepare_call(
-        &self,
-        (id, sequence): (Uuid, i64),
-        payload: &Sealed,
-        endpoint: Option<Endpoint>,
-    ) -> Result<Call, Unprepared> {
-        let Some(endpoint) = endpoint else {
+    fn prepare_call(&self, event: &Waiting) -> Result<Call, Unprepared> {
+        let Some(endpoint) = &event.endpoint else {
             return Err(Unprepared::Never(
                 "the service does not want to be called any more".to_owned(),
             ));
@@ -155,11 +162,11 @@ impl Tools {
             .map(|secret| signing_key(&secret).ok_or_else(malformed))
             .transpose()?;
         Ok(Call {
-            id,
-            sequence,
+            id: event.id,
+            sequence: event.sequence,
             bearer_token: open(context::CALLBACK_TOKEN, &endpoint.bearer_token)?.into(),
-            body: open(context::CALLBACK_PAYLOAD, payload)?,
-            url: endpoint.url,
+            body: open(context::CALLBACK_PAYLOAD, &event.payload)?,
+            url: endpoint.url.clone(),
             signing_key,
         })
     }

@@ -15,7 +15,7 @@ use herald_providers::{Accepted, Email, Outcome, SendError, Text};
 use herald_store::{
     KeyType, NotificationType,
     notifications::{Sent, ToSend},
-    sealed::context,
+    sealed::{OpenError, context},
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -255,8 +255,12 @@ impl Tools {
             return Ok(Personalisation::default());
         };
         let json = self.sealer.open(context::PERSONALISATION, sealed).map_err(|error| {
-            // A key that is missing here may be known to a worker with other settings.
-            AttemptError::again(format!("the personalisation cannot be opened: {error}"))
+            let why = format!("the personalisation cannot be opened: {error}");
+            match error {
+                // A key that is missing here may be known to a worker with other settings.
+                OpenError::UnknownKey(_) => AttemptError::again(why),
+                OpenError::Forged | OpenError::Form => AttemptError::never(why),
+            }
         })?;
         let values =
             serde_json::from_str(&json).map_err(|_| AttemptError::never("the personalisation is not an object"))?;

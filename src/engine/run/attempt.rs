@@ -10,8 +10,9 @@ use tokio::time::Instant;
 
 use super::Run;
 use crate::{
-    AttemptError, Attempted, Error, OnUnknown, Outcome, PastAttempt, RetryPolicy, StepFailure,
+    AttemptError, Attempted, Error, OnUnknown, Outcome, PastAttempt, Proof, RetryPolicy, StepFailure,
     journal::Event,
+    statements::SignalRow,
     submission::{Control, Submission, Then},
     workflow::{Failure, Queue},
 };
@@ -148,6 +149,11 @@ impl Run {
         Some(left.saturating_sub(self.claimed.elapsed()))
     }
 
+    /// A run that has begun can only expire: it is not too late for its start any more.
+    fn note_begun(&mut self) {
+        self.expires_at = self.row.expires_at;
+    }
+
     async fn make_attempt<'a, P, T, F>(
         &mut self,
         step: &'static str,
@@ -165,6 +171,7 @@ impl Run {
         let mut took_ms = None;
         let error = match prepare(history.past.clone()).await {
             Ok(Prepared::Done { plan, answer }) => {
+                self.note_begun();
                 let recorded = Some(to_value(&plan)?);
                 self.events.push(Event::Done {
                     step: step.to_owned(),
@@ -186,6 +193,7 @@ impl Run {
                     plan: recorded.clone(),
                 });
                 self.write_intent(step, attempt, policy.queue).await?;
+                self.note_begun();
                 history.past.push(PastAttempt {
                     attempt,
                     plan: recorded,
@@ -220,6 +228,7 @@ impl Run {
             Err(AttemptError::Unknown { why }) => AttemptError::again(why),
             Err(error) => error,
         };
+        self.note_begun();
         match error {
             AttemptError::Never { why } => {
                 self.events
@@ -356,7 +365,7 @@ impl Run {
             let why = "no proof has come of an attempt whose outcome is unknown".to_owned();
             return self.back_off(step, policy, attempt, why, Some(Duration::ZERO)).await;
         }
-        let (new, left) = match history.left {
+        let (mut new, left) = match history.left {
             Some(left) => (None, left),
             None => {
                 let most = if is_last {
@@ -371,15 +380,19 @@ impl Run {
                 (Some(until), until)
             }
         };
-        let (n, payload) = self.park_for_signal(step, signal, new, left, queue).await?;
-        // Only looked at here; the story's own wait receives it.
-        self.inbox.push(crate::statements::SignalRow {
-            run_id: self.row.id,
-            name: signal.to_owned(),
-            n,
-            payload,
-        });
-        Ok(self.proved(step, policy, history))
+        loop {
+            let (n, payload) = self.park_for_signal(step, signal, new.take(), left, queue).await?;
+            // Only looked at here; the story's own wait receives it.
+            self.inbox.push(SignalRow {
+                run_id: self.row.id,
+                name: signal.to_owned(),
+                n,
+                payload,
+            });
+            if let Some(plan) = self.proved(step, policy, history) {
+                return Ok(Some(plan));
+            }
+        }
     }
 
     fn presume(&mut self, step: &'static str, past: &PastAttempt) -> Value {
@@ -390,22 +403,26 @@ impl Run {
         past.plan.clone()
     }
 
-    /// The plan of the attempt that was done, whatever its caller was told, once the signal is there that proves it: the
-    /// newest that the signal is about, those of unknown outcome first.
+    /// The plan of the attempt that was done, whatever its caller was told, once a signal is there that proves it: the
+    /// newest that the signal is about, those of unknown outcome first. A signal that is about none proves nothing.
     fn proved(&mut self, step: &'static str, policy: &RetryPolicy, history: &History) -> Option<Value> {
         let OnUnknown::AwaitThenRepeat { signal, proves, .. } = policy.on_unknown else {
             return None;
         };
-        let (_, payload) = self.next_in_inbox(signal)?;
-        let is_meant = |past: &&PastAttempt| proves(&past.plan, &payload);
+        let newest_doubtful = history.doubtful().map(|past| past.attempt);
         let is_doubtful = |past: &&PastAttempt| past.outcome == Outcome::Unknown;
         let made = || history.past.iter().rev().filter(|past| !past.plan.is_null());
-        let done = made()
-            .filter(is_meant)
-            .find(is_doubtful)
-            .or_else(|| made().find(is_meant))
-            .or_else(|| history.doubtful())
-            .or_else(|| made().next())?;
+        let done = self.new_in_inbox(signal).find_map(|row| {
+            let is_done = |past: &&PastAttempt| match proves(&past.plan, &row.payload) {
+                Proof::None => false,
+                Proof::InVain => newest_doubtful.is_none_or(|newest| past.attempt >= newest),
+                Proof::Done => true,
+            };
+            made()
+                .filter(is_doubtful)
+                .find(is_done)
+                .or_else(|| made().find(is_done))
+        })?;
         self.events.push(Event::Confirmed {
             step: step.to_owned(),
             attempt: done.attempt,

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{Run, unexpected};
 use crate::{
     journal::{Event, Recorded},
+    statements::SignalRow,
     submission::Then,
     workflow::{Failure, Queue, Signal, StepFailure},
 };
@@ -35,7 +36,8 @@ impl Run {
                 other => return Err(unexpected(S::NAME, &other)),
             }
         }
-        let next = self.next_in_inbox(S::NAME);
+        let next = self.new_in_inbox(S::NAME).next();
+        let next = next.map(|row| (row.n, row.payload.clone()));
         if let Some((_, payload)) = next.as_ref().filter(|_| self.rehearsing) {
             serde_json::from_value::<S>(payload.clone()).map_err(crate::Error::from)?;
         }
@@ -118,12 +120,10 @@ impl Run {
         Ok(signal)
     }
 
-    pub(super) fn next_in_inbox(&self, signal: &str) -> Option<(i64, Value)> {
+    /// Signals of this kind that the story has not received, in order of arrival.
+    pub(super) fn new_in_inbox(&self, signal: &str) -> impl Iterator<Item = &SignalRow> {
         let last = self.replay.last_received(signal);
-        self.inbox
-            .iter()
-            .find(|row| row.name == signal && row.n > last)
-            .map(|row| (row.n, row.payload.clone()))
+        self.inbox.iter().filter(move |row| row.name == signal && row.n > last)
     }
 
     /// What is left of a wait that was recorded at `at`, by the database's clock.
@@ -132,7 +132,8 @@ impl Run {
         (until - self.claim.at).to_std().unwrap_or(Duration::ZERO)
     }
 
-    /// Waits for a signal; returns only if it is there already. `patience` is recorded when the wait is new.
+    /// Waits for a signal after those that were looked at; returns only if it is there already. `patience` is recorded when
+    /// the wait is new.
     pub(super) async fn park_for_signal(
         &mut self,
         step: &'static str,
@@ -147,7 +148,8 @@ impl Run {
                 patience_ms: millis(patience),
             });
         }
-        let after_n = self.replay.last_received(signal);
+        let looked_at = self.new_in_inbox(signal).map(|row| row.n).max();
+        let after_n = looked_at.unwrap_or_else(|| self.replay.last_received(signal));
         let then = Then::Wait {
             signal: signal.to_owned(),
             after_n,

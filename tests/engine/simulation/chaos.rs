@@ -18,9 +18,11 @@ mod beat;
 mod calm;
 mod clock;
 mod people;
+mod terms;
 
 pub use beat::{EVERY, MOST, scheduled};
 pub use people::Deed;
+pub use terms::{Seen, Terms};
 
 /// The first moment of virtual time, in microseconds.
 const DAWN: i64 = 1_577_836_800_000_000;
@@ -50,6 +52,8 @@ pub struct Chaos {
     pub claimed: Vec<Claim>,
     /// What people did to runs, in order.
     pub deeds: Vec<Deed>,
+    /// Keys of which too many ran at once.
+    pub crowds: Vec<String>,
     /// Beats remember nothing, so this one stands for any number of them.
     beat: Beat,
     /// What the database's clock showed when a beat looked.
@@ -68,6 +72,8 @@ struct Actor {
 pub struct Started {
     pub run: Uuid,
     pub play: Play,
+    pub terms: Terms,
+    pub seen: Option<Seen>,
     reply: Reply,
     pub accepted: bool,
 }
@@ -87,6 +93,8 @@ pub struct Claim {
     pub run: Uuid,
     pub epoch: i64,
     pub op: i64,
+    /// By the processes' clock.
+    pub passed: Duration,
 }
 
 impl Chaos {
@@ -119,6 +127,7 @@ impl Chaos {
             sent: Vec::new(),
             claimed: Vec::new(),
             deeds: Vec::new(),
+            crowds: Vec::new(),
             beat,
             looks: Vec::new(),
             trace: Vec::new(),
@@ -164,11 +173,9 @@ impl Chaos {
     }
 
     fn start(&mut self, run: Uuid, play: Play) {
-        let mut new = NewRun::of(&play).unwrap().with_id(run);
-        if self.rng.random_bool(0.3) {
-            new = new.after(Duration::from_millis(self.rng.random_range(0..20_000)));
-        }
-        let mut line = format!("start {run} {play:?}");
+        let terms = Terms::drawn(&mut self.rng);
+        let new = terms.apply(NewRun::of(&play).unwrap().with_id(run));
+        let mut line = format!("start {run} {play:?} {terms:?}");
         for (run, name) in &self.names {
             line = line.replace(&run.to_string(), name);
         }
@@ -177,6 +184,8 @@ impl Chaos {
         self.started.push(Started {
             run,
             play,
+            terms,
+            seen: None,
             reply,
             accepted: false,
         });
@@ -200,6 +209,7 @@ impl Chaos {
             97..99 => self.kill().await,
             _ => self.set_clock(),
         }
+        self.look_for_crowds().await;
     }
 
     /// A process goes on with its runs, and perhaps writes a batch.
@@ -249,12 +259,20 @@ impl Chaos {
         let claimed = actor.process.claim(queue, self.passed, keep).await.unwrap();
         let mut line = format!("p{} claims {}:", actor.name, queue.0);
         for (run, epoch, kept) in claimed {
-            let op = self.op;
-            self.claimed.push(Claim { run, epoch, op });
+            self.note_claim(run, epoch);
             let kept = if kept { "" } else { " and gives it back" };
             write!(line, " {}/{epoch}{kept}", self.name(run)).unwrap();
         }
         self.tell(line);
+    }
+
+    fn note_claim(&mut self, run: Uuid, epoch: i64) {
+        self.claimed.push(Claim {
+            run,
+            epoch,
+            op: self.op,
+            passed: self.passed,
+        });
     }
 
     /// The outside world answers a call, whether or not anybody is there to hear it.
@@ -316,6 +334,7 @@ impl Chaos {
         self.tell(format!("the door writes batch {batch}: {fate:?}"));
         self.tick().await;
         self.door.write(batch, fate).await;
+        self.see_what_is_started().await;
         self.read_replies();
     }
 

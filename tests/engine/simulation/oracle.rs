@@ -15,6 +15,7 @@ use super::{
 
 mod calls;
 mod firings;
+mod terms;
 
 use firings::Firing;
 
@@ -47,6 +48,10 @@ pub enum Promise {
     Control,
     /// Each instant of a schedule is decided once, and starts one run or none.
     Schedule,
+    /// Of a key no more runs stand ready or are on a worker than its limit says.
+    Room,
+    /// What has expired is not attempted, and nothing expires before its time.
+    Expiry,
 }
 
 struct Recorded {
@@ -84,6 +89,7 @@ impl<'a> Oracle<'a> {
         oracle.instants_are_decided_once();
         oracle.find_plays();
         oracle.runs_end();
+        oracle.keys_are_not_crowded();
         let journals = std::mem::take(&mut oracle.journals);
         for (run, journal) in &journals {
             oracle.journal_is_whole(*run, journal);
@@ -91,6 +97,7 @@ impl<'a> Oracle<'a> {
             oracle.waits_are_long_enough(*run, journal);
             oracle.signals_are_received_once(*run, journal);
             oracle.calls_are_decided(*run, journal);
+            oracle.nothing_expires_early_or_late(*run, journal);
         }
         oracle.journals = journals;
         oracle.nothing_happens_without_a_record();
@@ -249,7 +256,8 @@ impl<'a> Oracle<'a> {
         } else if last.is("gave_up") {
             let why = last.event["why"].as_str().unwrap_or_default();
             let known = ["gave up after", "refused for ever", "is unknown", "its worker died"];
-            if !known.iter().any(|known| why.contains(known)) || left.as_deref() != Some("failed") {
+            let expired = why.contains("expired") && self.is_perishable(run);
+            if !(expired || known.iter().any(|known| why.contains(known))) || left.as_deref() != Some("failed") {
                 self.complain(Promise::Ends, run, &format!("gave up because {why:?}, and is {left:?}"));
             }
         } else if !self.is_cancelled(run) || left.is_some() {
@@ -403,7 +411,9 @@ impl Recorded {
     /// Whether this is the end of such an act.
     fn ends(&self, act: &Act) -> bool {
         match act {
-            Act::Call(_) => self.is("done") || self.is("confirmed") || self.is("failed"),
+            Act::Call(_) => ["done", "confirmed", "failed", "expired"]
+                .iter()
+                .any(|end| self.is(end)),
             Act::Note => self.is("committed"),
             // On record under the name of its signal.
             Act::Wait(_) => false,

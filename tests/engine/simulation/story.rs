@@ -7,8 +7,8 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture};
 use herald_engine::{
-    AttemptError, Backoff, Effect, EffectResult, Failure, NewSignal, OnUnknown, Prepared, Queue, RetryPolicy, Run,
-    Signal, Workflow,
+    AttemptError, Backoff, Effect, EffectResult, Failure, NewSignal, OnUnknown, Prepared, Proof, Queue, RetryPolicy,
+    Run, Signal, Workflow,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
@@ -118,7 +118,11 @@ impl Call {
                     signal: Answer::NAME,
                     patience: Duration::from_millis(ms),
                     queue: QUEUES[1],
-                    proves: |_, _| false,
+                    proves: |_, answer| match answer.as_u64().unwrap_or(0) % 4 {
+                        2 => Proof::None,
+                        3 => Proof::InVain,
+                        _ => Proof::Done,
+                    },
                 },
             },
         }

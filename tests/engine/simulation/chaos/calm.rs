@@ -2,7 +2,7 @@
 
 use herald_engine::simulation::Fate;
 
-use super::{Chaos, Claim, LEASE};
+use super::{Chaos, LEASE};
 use crate::engine::simulation::story::{Ending, QUEUES};
 
 impl Chaos {
@@ -20,6 +20,7 @@ impl Chaos {
         while self.door.batches() > 0 {
             self.tick().await;
             self.door.write(0, Fate::Answered).await;
+            self.see_what_is_started().await;
         }
         self.read_replies();
         self.look().await;
@@ -30,11 +31,12 @@ impl Chaos {
                 self.tick().await;
                 let process = &mut self.processes[0].process;
                 let claimed = process.claim(queue, self.passed, |_| true).await.unwrap();
-                let op = self.op;
-                self.claimed
-                    .extend(claimed.into_iter().map(|(run, epoch, _)| Claim { run, epoch, op }));
+                for (run, epoch, _) in claimed {
+                    self.note_claim(run, epoch);
+                }
             }
             self.settle(0).await;
+            self.look_for_crowds().await;
             let Some(length) = self.until_due().await else {
                 return true;
             };
