@@ -146,7 +146,7 @@ async fn a_reference_that_is_known_later_is_found_then() {
         let _worker = herald.worker();
         oracle::check(report, &herald, &ids).await;
         let misses = "select count(*) from engine.journal j, jsonb_array_elements(events) e
-            where e ->> 'step' = 'find' and e ->> 'event' = 'failed'";
+            where e ->> 'step' = 'not there yet' and e ->> 'event' = 'waiting'";
         let misses = count(&herald, misses).await;
         report.note(format!("{misses} references were not known at the first look"));
         assert!(misses > 0, "no notice came before its reference was known");
