@@ -15,6 +15,8 @@ use herald_providers::{
 };
 use mail_parser::MessageParser;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use server::{Answer, Request, Server};
@@ -206,20 +208,57 @@ async fn a_pause_can_be_asked_for_up_to_a_date_by_providers_and_services() {
         );
     }
     let service = Server::start(answer).await;
+    let refusal = call_service(service.address).await.unwrap_err();
+    assert!(
+        matches!(refusal, callbacks::Refusal::Again { after, .. } if is_right(after)),
+        "{refusal:?}"
+    );
+}
+
+async fn call_service(address: SocketAddr) -> Result<(), callbacks::Refusal> {
+    let client = callbacks::Client::new(callbacks::Settings { allow_private: true }).unwrap();
     let call = callbacks::Call {
-        url: format!("http://{}/", service.address),
+        url: format!("http://{address}/"),
         bearer_token: "a token".into(),
         signing_key: None,
         id: ID,
         sequence: 1,
         body: "{}".into(),
     };
-    let client = callbacks::Client::new(callbacks::Settings { allow_private: true }).unwrap();
-    let refusal = client.call(&call).await.unwrap_err();
+    client.call(&call).await
+}
+
+/// Answers `200 OK` and then never stops; tells how many bytes a caller took.
+async fn endless(listener: TcpListener) -> usize {
+    let (mut caller, _) = listener.accept().await.unwrap();
+    server::read(&mut caller).await.unwrap();
+    caller.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+    let chunk = [b'x'; 1024];
+    let mut written = 0;
+    while caller.write_all(&chunk).await.is_ok() {
+        written += chunk.len();
+    }
+    written
+}
+
+#[tokio::test]
+async fn a_service_that_never_ends_its_answer_or_never_begins_one_holds_nobody_for_long() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, silent) = (listener.local_addr().unwrap(), Server::start(Answer::Hang).await);
+    let since = std::time::Instant::now();
+    let (told, written, hung) = tokio::join!(call_service(address), endless(listener), call_service(silent.address));
+    assert_eq!(told, Ok(()), "the head of its answer said that it was told");
     assert!(
-        matches!(refusal, callbacks::Refusal::Again { after, .. } if is_right(after)),
-        "{refusal:?}"
+        written < 16 * 1024 * 1024,
+        "{written} bytes were taken, buffers included"
     );
+    let refusal = callbacks::Refusal::Again {
+        why: "no answer in time".to_owned(),
+        after: None,
+    };
+    assert_eq!(hung, Err(refusal));
+    let took = since.elapsed();
+    assert!((5..8).contains(&took.as_secs()), "{took:?}");
 }
 
 #[tokio::test]

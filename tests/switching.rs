@@ -200,6 +200,49 @@ async fn a_provider_that_fails_loses_its_texts_and_the_move_tells_why() {
 }
 
 #[tokio::test]
+async fn more_errors_in_a_minute_than_are_allowed_cost_a_provider_a_step() {
+    let herald = Herald::start_without_workers().await;
+    execute(
+        &herald,
+        "update provider_details set updated_at = (now() at time zone 'utc') - interval '2 minutes'",
+    )
+    .await;
+    // Notify's rule alone, with a smaller number.
+    let rule = [("PROVIDER_ERRORS_A_MINUTE", "3"), ("PROVIDER_OUTAGE_FAULTS", "1000000")];
+    let _worker = herald.worker_with("all", &rule);
+    let client = Client::live(&herald);
+    // Who has taken one does not fail altogether.
+    eventually("Firetext has taken a text", || async {
+        let id = client.send_text("07700900123").await;
+        client.until(&id, "delivered").await;
+        (client.phone(&id).await[0]["provider"] == "firetext").then_some(())
+    })
+    .await;
+    client.faults("firetext", &json!({"status": 500, "times": 4})).await;
+    eventually("a step is taken", || async {
+        client.send_text("07700900123").await;
+        (weights(&herald).await != (49, 51)).then_some(())
+    })
+    .await;
+    let rule = "errors".to_owned();
+    let (up, down) = (
+        "Increased due to reduced reliability in other provider".to_owned(),
+        "Reduced due to reduced reliability".to_owned(),
+    );
+    assert_eq!(
+        moves(&herald).await,
+        [
+            ("firetext".to_owned(), 39, down, rule.clone()),
+            ("mmg".to_owned(), 61, up, rule)
+        ]
+    );
+    let numbers = "select numbers -> 'firetext' -> 'last_minute' -> 'errors' from provider_details_history
+                   where identifier = 'firetext' and version = 2";
+    let errors: Value = sqlx::query_scalar(numbers).fetch_one(&*herald.database).await.unwrap();
+    assert_eq!(errors, 4, "three were allowed");
+}
+
+#[tokio::test]
 async fn while_every_provider_fails_there_is_one_alert_in_the_status_and_the_list_until_one_is_well() {
     let herald = Herald::start_without_workers().await;
     let _worker = herald.worker_with("all", &[("PROVIDER_OUTAGE_ALERT_SECONDS", "2")]);

@@ -33,7 +33,11 @@ use crate::{
     error::{LegacyErrors, OtherError},
     formats,
     payload::{Answer, Form, Posted},
+    seldom::Seldom,
 };
+
+/// Whoever knows our address can post.
+static TURNED_AWAY: Seldom = Seldom::new();
 
 /// Names and passwords of the firms. Where a list is empty nobody gets in.
 #[derive(Clone, Default)]
@@ -175,7 +179,9 @@ enum Reply {
 
 impl From<Refusal> for Reply {
     fn from(refusal: Refusal) -> Self {
-        tracing::warn!(?refusal, "a received text is turned away");
+        if let Some(times) = TURNED_AWAY.happened() {
+            tracing::warn!(?refusal, times, "a received text is turned away");
+        }
         match refusal {
             // Notify says so, although it is Basic that it wants.
             Refusal::NoCredentials => Self::NoCredentials(refusal.told(), "Bearer".to_owned()),

@@ -34,6 +34,7 @@ mod receipts;
 mod received;
 mod recipient;
 mod sanitise;
+mod seldom;
 mod send;
 mod server;
 mod sms;

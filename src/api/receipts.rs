@@ -16,7 +16,13 @@ use crate::{
     App, Error, Tag, credentials,
     error::{LegacyErrors, OtherError},
     payload::{Answer, Form, Posted},
+    seldom::Seldom,
 };
+
+/// Whoever knows our address can post.
+static TURNED_AWAY: Seldom = Seldom::new();
+static FORGED: Seldom = Seldom::new();
+static OF_OTHERS: Seldom = Seldom::new();
 
 /// The user name and password with which a provider calls back. They stand in the receipt URL that it is given.
 #[derive(Clone)]
@@ -138,10 +144,12 @@ async fn take_sms(
     };
     match notification_id {
         Some(id) => herald_workflows::receipts::sms(engine, id, receipt).await?,
-        None => tracing::warn!(
-            provider = receipt.provider.name(),
-            "a receipt's reference is not one of ours"
-        ),
+        None => {
+            if let Some(times) = OF_OTHERS.happened() {
+                let provider = receipt.provider.name();
+                tracing::warn!(provider, times, "a receipt's reference is not one of ours");
+            }
+        }
     }
     Ok(Received::success())
 }
@@ -189,7 +197,9 @@ impl Received {
     fn refused(refusal: sns::Refusal) -> Result<Self, OtherError> {
         match refusal {
             sns::Refusal::Forged(why) => {
-                tracing::warn!(why, "a message that says it is from SNS is turned away");
+                if let Some(times) = FORGED.happened() {
+                    tracing::warn!(why, times, "a message that says it is from SNS is turned away");
+                }
                 Ok(Self::WrongCredentials(Answer(LegacyErrors::new(
                     "Forbidden: the message is not signed by a topic of ours",
                 ))))
@@ -201,6 +211,9 @@ impl Received {
 
 impl From<credentials::Refusal> for Received {
     fn from(refusal: credentials::Refusal) -> Self {
+        if let Some(times) = TURNED_AWAY.happened() {
+            tracing::warn!(?refusal, times, "a receipt is turned away");
+        }
         match refusal {
             credentials::Refusal::NoCredentials => {
                 Self::NoCredentials(refusal.told(), "Basic realm=\"receipts\"".to_owned())

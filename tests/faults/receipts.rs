@@ -17,7 +17,7 @@ use super::{
     report::{Verdict, fault},
     until,
 };
-use crate::harness::{Client, Herald, http};
+use crate::harness::{Client, Herald, database, http};
 
 const SETTLED: &str =
     "select count(*) from engine.journal, jsonb_array_elements(events) e where e ->> 'step' = 'settled'";
@@ -155,18 +155,42 @@ async fn a_reference_that_is_known_later_is_found_then() {
     .await;
 }
 
+const FIRMS_CREDENTIALS: [(&str, &str); 2] = [
+    ("FIRETEXT_RECEIPT_CREDENTIALS", "firm:secret"),
+    ("MMG_RECEIPT_CREDENTIALS", "firm:secret"),
+];
+
+/// Posts as either firm that a text has arrived; what each was answered.
+async fn post_receipts(herald: &Herald, id: &str, credentials: Option<(&str, &str)>) -> [u16; 2] {
+    let post = |firm: &str| {
+        let request = http().post(format!("{}/notifications/sms/{firm}", herald.base_url));
+        match credentials {
+            Some((name, password)) => request.basic_auth(name, Some(password)),
+            None => request,
+        }
+    };
+    let firetext = post("firetext").form(&[("status", "0"), ("reference", id), ("mobile", "447700900123")]);
+    let mmg = post("mmg").json(&json!({"CID": id, "MSISDN": "447700900123", "status": "3", "substatus": "5"}));
+    let status = async |request: reqwest::RequestBuilder| request.send().await.unwrap().status().as_u16();
+    [status(firetext).await, status(mmg).await]
+}
+
 #[tokio::test]
 #[ignore = "a fault test: make faults"]
 async fn a_forged_receipt_changes_nothing() {
-    let done = "forged notices of SNS (no signature, another's, another topic, changed) about 20 emails whose receipts are held back";
+    let done = "forged notices of SNS (no signature, another's, another topic, changed) about 20 emails, and receipts of both firms \
+                with no credentials and wrong ones about 20 texts, whose receipts are held back";
     fault("48", done, async |report| {
-        let herald = herald().await;
+        let herald = Herald::start_without_api(database().await).await;
+        oracle::watch(&herald.database).await;
+        let _api = herald.api_with(&FIRMS_CREDENTIALS).await;
         let client = Client::live(&herald);
-        client.faults("ses", &json!({"missing_receipts": true})).await;
+        all_providers(&client, json!({"missing_receipts": true})).await;
         let ids = send_emails(&client, 20).await;
+        let texts = send(&client, 20).await;
         let worker = herald.worker();
         let sending = "select count(*) from notifications where notification_status = 'sending'";
-        until(&herald, "every email is sent", sending, |sent| sent == 20).await;
+        until(&herald, "every message is sent", sending, |sent| sent == 40).await;
         let notice = |id: &str, kind: &str| {
             json!({
                 "eventType": kind,
@@ -194,16 +218,26 @@ async fn a_forged_receipt_changes_nothing() {
                 refused += 1;
             }
         }
+        for id in &texts {
+            for (credentials, status) in [(None, 401), (Some(("firetext", "guess")), 403), (Some(("", "")), 403)] {
+                assert_eq!(post_receipts(&herald, id, credentials).await, [status; 2]);
+                refused += 2;
+            }
+        }
         report.note(format!("{refused} refused"));
-        assert_eq!(count(&herald, sending).await, 20);
+        assert_eq!(count(&herald, sending).await, 40);
         assert_eq!(count(&herald, SETTLED).await, 0);
         let waiting = "select count(*) from engine.run where state = 'waiting'";
-        assert_eq!(count(&herald, waiting).await, 20);
+        assert_eq!(count(&herald, waiting).await, 40);
         for id in &ids {
             let genuine = herald.signed(json!({"Type": "Notification", "Message": notice(id, "Delivery")}));
             assert_eq!(herald.post_sns(&genuine).await, 200);
         }
-        oracle::check(report, &herald, &ids).await;
+        for id in &texts {
+            let genuine = post_receipts(&herald, id, Some(("firm", "secret"))).await;
+            assert_eq!(genuine, [200; 2]);
+        }
+        oracle::check(report, &herald, &[ids, texts].concat()).await;
         drop(worker);
         Verdict::Passed
     })
@@ -266,10 +300,9 @@ async fn a_flood_of_receipts_does_not_hold_up_sending() {
             second.num_milliseconds()
         ));
         assert!(taken > 4_000, "there was no flood: {taken} receipts");
-        assert!(
-            second < TimeDelta::seconds(1),
-            "texts waited for receipts: p95 {second}"
-        );
+        // The goal's one and a half times, and what a machine that tests share wavers by.
+        let bound = first * 3 / 2 + TimeDelta::milliseconds(50);
+        assert!(second < bound, "texts waited for receipts: p95 {second}, not {first}");
         Verdict::Passed
     })
     .await;

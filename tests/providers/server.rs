@@ -133,7 +133,7 @@ async fn serve(mut stream: TcpStream, answer: Arc<Mutex<Answer>>, requests: Arc<
     }
 }
 
-async fn read(stream: &mut TcpStream) -> Option<Request> {
+pub async fn read(stream: &mut TcpStream) -> Option<Request> {
     let mut data = Vec::new();
     loop {
         if stream.read_buf(&mut data).await.ok()? == 0 {

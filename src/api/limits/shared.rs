@@ -3,10 +3,7 @@
 
 use std::{
     future::Future,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -19,15 +16,13 @@ use redis::{
 use tokio::time::Instant;
 
 use super::{Bucket, Place, Taken, Verdict};
+use crate::seldom::Seldom;
 
 /// How long a request waits for Redis.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// For how long Redis is left alone after an error.
 const REST: Duration = Duration::from_secs(1);
-
-/// Between two lines in the log.
-const SILENCE: Duration = Duration::from_secs(60);
 
 /// What Redis keeps of a day.
 const DAY_SECONDS: u64 = 86_400;
@@ -94,7 +89,7 @@ impl Shared {
             connection: ConnectionManager::new_lazy_with_config(Client::open(url)?, config)?,
             ask: Script::new(ASK),
             count: Script::new(COUNT),
-            trouble: Trouble::default(),
+            trouble: Trouble::new(),
         })))
     }
 
@@ -154,8 +149,8 @@ impl State {
         }
         match tokio::time::timeout(PATIENCE, question).await {
             Ok(Ok(answer)) => return Some(answer),
-            Ok(Err(error)) => self.trouble.note(error.to_string()),
-            Err(_elapsed) => self.trouble.note("it did not answer in time".to_owned()),
+            Ok(Err(error)) => self.trouble.note(&error.to_string()),
+            Err(_elapsed) => self.trouble.note("it did not answer in time"),
         }
         None
     }
@@ -168,26 +163,28 @@ fn daily_key(place: &Place, key_type: KeyType) -> String {
 }
 
 /// What was wrong with Redis lately.
-#[derive(Default)]
 struct Trouble {
-    errors: AtomicU64,
-    state: Mutex<(Option<Instant>, Option<Instant>)>,
+    last: Mutex<Option<Instant>>,
+    errors: Seldom,
 }
 
 impl Trouble {
+    const fn new() -> Self {
+        Self {
+            last: Mutex::new(None),
+            errors: Seldom::new(),
+        }
+    }
+
     fn is_resting(&self) -> bool {
-        let (last, _) = *self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.is_some_and(|last| last.elapsed() < REST)
     }
 
-    fn note(&self, error: String) {
+    fn note(&self, error: &str) {
         herald_metrics::redis_failed();
-        let errors = self.errors.fetch_add(1, Ordering::Relaxed) + 1;
-        let now = Instant::now();
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.0 = Some(now);
-        if state.1.is_none_or(|told| now - told >= SILENCE) {
-            state.1 = Some(now);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        if let Some(errors) = self.errors.happened() {
             tracing::error!(error, errors, "Redis is not well: requests are not limited meanwhile");
         }
     }
