@@ -2,42 +2,54 @@
 //!
 //! A queue's index is walked from what has been due longest. While an old transaction keeps Postgres from cleaning, the
 //! entries of all runs that ended since then lie at that end, and every claim walks over them. So when the walk has become
-//! dear, a claimer begins for a while where it ended before, and walks the whole way so seldom that it costs it a fortieth
-//! of its time. What turns up behind it, an urgent run or an ended lease, then waits for [`SELDOM`] at most.
+//! dear, a claimer begins for a while where it has seen everything before, and walks the whole way so seldom that it costs it
+//! a fiftieth of its time. What turns up behind it, such as a run that is resumed, then waits for [`SELDOM`] at most.
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 /// A walk as short as this is not worth a bound.
 const CHEAP: Duration = Duration::from_millis(2);
 
 /// A whole walk is made after this many times as long as the last one took...
-const SPARING: u32 = 40;
+const SPARING: u32 = 50;
 
 /// ...and after this long at least.
-const SELDOM: Duration = Duration::from_secs(1);
+const SELDOM: Duration = Duration::from_secs(2);
 
-/// How long something may be due before others can see it: a transaction that makes it so commits later.
-const MARGIN: TimeDelta = TimeDelta::seconds(5);
+/// A run that is made due at an instant, or gets a turn, turns up when its transaction commits, so long afterwards at most. So
+/// much of the way is walked again.
+const MOMENT: Duration = Duration::from_millis(250);
 
-/// Where a walk begins that does not go the whole way.
+/// Where a walk begins that does not go the whole way, by the database's clock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// Timers that ran out before were found.
+    /// Leases and timers that ended before were seen.
     pub since: DateTime<Utc>,
-    /// Ready runs whose turn came before were found.
+    /// Ready runs whose turn came before were seen...
     pub turn: DateTime<Utc>,
+    /// ...and those whose turn comes after the present and before this.
+    pub ahead: DateTime<Utc>,
+}
+
+impl Bounds {
+    /// What both have seen.
+    fn and_before(self, other: Self) -> Self {
+        Self {
+            since: self.since.min(other.since),
+            turn: self.turn.min(other.turn),
+            ahead: self.ahead.min(other.ahead),
+        }
+    }
 }
 
 /// What a claim says of its walk.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Walk {
-    /// By the database's clock.
-    pub at: DateTime<Utc>,
-    /// The turn of the last ready run that was found.
-    pub last_turn: Option<DateTime<Utc>>,
+    /// Where the next may begin; none where it has to go the whole way.
+    pub seen: Option<Bounds>,
     pub took: Duration,
 }
 
@@ -45,18 +57,16 @@ pub(crate) struct Walk {
 pub(crate) struct Frontier {
     /// When the last whole walk began, and how long it took.
     whole: Option<(Instant, Duration)>,
-    since: Option<DateTime<Utc>>,
-    turn: Option<DateTime<Utc>>,
+    /// What was seen a [`MOMENT`] ago or earlier; or by the first walk.
+    seen: Option<Bounds>,
+    /// What was seen after that, and when.
+    newer: Option<(Instant, Bounds)>,
 }
 
 impl Frontier {
     /// None for the whole way.
     pub fn bounds(&self, now: Instant) -> Option<Bounds> {
-        let bounds = Bounds {
-            since: self.since? - MARGIN,
-            turn: self.turn?,
-        };
-        (!self.rest(now).is_zero()).then_some(bounds)
+        self.seen.filter(|_| !self.rest(now).is_zero())
     }
 
     /// How long it is until the whole way is to be walked.
@@ -73,9 +83,25 @@ impl Frontier {
     pub fn note(&mut self, bounds: Option<Bounds>, began: Instant, length: Duration, walk: Option<Walk>) {
         if bounds.is_none() {
             self.whole = Some((began, walk.map_or(length, |walk| walk.took)));
-            self.since = walk.map(|walk| walk.at).or(self.since);
         }
-        self.turn = walk.and_then(|walk| walk.last_turn).or(self.turn);
+        let Some(Walk { seen, .. }) = walk else { return };
+        let Some(seen) = seen else {
+            (self.seen, self.newer) = (None, None);
+            return;
+        };
+        if bounds.is_none() {
+            // It may have left off before what was seen ahead.
+            self.seen = self.seen.map(|before| before.and_before(seen));
+            self.newer = self.newer.map(|(at, newer)| (at, newer.and_before(seen)));
+        }
+        match self.newer {
+            Some((at, newer)) if began.saturating_duration_since(at) >= MOMENT => {
+                self.seen = Some(newer);
+                self.newer = Some((began, seen));
+            }
+            Some(_) => {}
+            None => (self.seen, self.newer) = (Some(seen), Some((began, seen))),
+        }
     }
 }
 
@@ -83,17 +109,52 @@ impl Frontier {
 mod tests {
     use super::*;
 
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(second)
+    }
+
+    fn seen(took: Duration, second: i64, ahead: i64) -> Option<Walk> {
+        let seen = Bounds {
+            since: at(second),
+            turn: at(second),
+            ahead: at(ahead),
+        };
+        Some(Walk { seen: Some(seen), took })
+    }
+
     fn walk(took: Duration) -> Option<Walk> {
-        Some(Walk {
-            at: DateTime::UNIX_EPOCH,
-            last_turn: Some(DateTime::UNIX_EPOCH),
-            took,
-        })
+        seen(took, 0, 0)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_walk_begins_where_all_was_seen_a_moment_before_and_a_whole_one_takes_back_what_lay_ahead() {
+        let (mut frontier, dear) = (Frontier::default(), Duration::from_millis(30));
+        let began = Instant::now();
+        frontier.note(None, began, dear, seen(dear, 0, 100));
+        for step in 1..40 {
+            let now = began + step * MOMENT / 8;
+            let bounds = frontier.bounds(now);
+            let second = bounds.unwrap().since;
+            let latest = i64::from(step.saturating_sub(8));
+            assert!(second <= at(latest) && second >= at(latest - 8), "{second} at {step}");
+            frontier.note(bounds, now, dear, seen(dear, i64::from(step), 100 + i64::from(step)));
+        }
+        let now = began + SELDOM;
+        assert!(frontier.bounds(now).is_none());
+        frontier.note(None, now, dear, seen(dear, 50, 60));
+        for step in 0..40 {
+            let now = now + step * MOMENT / 8;
+            let bounds = frontier.bounds(now);
+            assert!(bounds.unwrap().ahead <= at(60 + i64::from(step)), "at {step}");
+            frontier.note(bounds, now, dear, seen(dear, 51, 60 + i64::from(step)));
+        }
+        frontier.note(None, now, dear, Some(Walk { seen: None, took: dear }));
+        assert!(frontier.bounds(now).is_none(), "a walk that did not come through");
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_what_is_dear_is_bounded_and_never_for_long() {
-        for took in [0, 1, 2, 3, 10, 24, 25, 26, 5_000].map(Duration::from_millis) {
+        for took in [0, 1, 2, 3, 10, 39, 40, 41, 5_000].map(Duration::from_millis) {
             let (mut frontier, began) = (Frontier::default(), Instant::now());
             assert!(frontier.bounds(began).is_none(), "the first walk goes the whole way");
             frontier.note(None, began, Duration::ZERO, walk(took));

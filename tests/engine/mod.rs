@@ -4,6 +4,7 @@ mod toy;
 
 mod control;
 mod flow;
+mod frontier;
 mod guarantees;
 mod housekeeping;
 mod look;

@@ -1,7 +1,7 @@
 //! A worker process without loops: it does what the driver says, one operation at a time.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::Arc,
     task::{Context, Waker},
     time::Duration,
@@ -21,6 +21,7 @@ use crate::{
     claims::{self, Claimable, Claimed, Claimer},
     committer::{Client, Tried, try_once},
     executor::Executor,
+    frontier::Bounds,
     leases::Leases,
     registry::Stories,
     slots::Slots,
@@ -66,6 +67,8 @@ pub struct Process {
     held: Vec<Held>,
     /// The zero of the driver's monotonic time.
     start: Instant,
+    /// What the last walk of each queue has seen.
+    seen: HashMap<&'static str, Option<Bounds>>,
 }
 
 struct Batch {
@@ -102,10 +105,12 @@ impl Process {
             batches: Vec::new(),
             held: Vec::new(),
             start: Instant::now(),
+            seen: HashMap::new(),
         }
     }
 
-    /// Claims what is due, and gives back at once what is not to be kept. Returns the runs with their epochs, sorted.
+    /// Claims what is due, and gives back at once what is not to be kept. Returns the runs with their epochs, sorted. Unless
+    /// `whole`, it begins where the last claim has seen everything, as under an old transaction.
     ///
     /// # Errors
     /// Any error of the database.
@@ -113,10 +118,17 @@ impl Process {
         &mut self,
         queue: Queue,
         now: Duration,
+        whole: bool,
         mut keep: impl FnMut(Uuid) -> bool,
     ) -> sqlx::Result<Vec<(Uuid, i64, bool)>> {
         let limit = self.permits.available_permits();
-        let (mut claimed, _) = self.claimer(queue).claim(limit, self.start + now, None).await?;
+        let seen = self.seen.get(queue.0).copied().flatten();
+        let bounds = seen.filter(|_| !whole);
+        let claimer = self.claimer(queue);
+        let (mut claimed, walk) = claimer.claim(limit, self.start + now, bounds).await?;
+        if let Some(walk) = walk {
+            self.seen.insert(queue.0, walk.seen);
+        }
         claimed.sort_by_key(|claimed| claimed.row.id);
         let (mut told, mut refused) = (Vec::new(), Vec::new());
         for Claimable { row, past, lease } in claimed {

@@ -27,8 +27,8 @@ pub(crate) struct ClaimedRow {
 }
 
 /// Takes up to `limit` due runs of a queue under a new lease, as far as the queue's limits allow. A running run is due
-/// when its lease has ended, so this is also how the runs of a dead worker come back; within `bounds` they do not. How it
-/// is done, and what was tried, stands with the function, in the migrations. Nothing is told of a walk that found nothing.
+/// when its lease has ended, so this is also how the runs of a dead worker come back. How it is done, and what was tried,
+/// stands with the function, in the migrations. Nothing is told of a walk that found nothing.
 pub(crate) async fn claim(
     conn: &mut PgConnection,
     queue: &str,
@@ -40,20 +40,26 @@ pub(crate) async fn claim(
     let rows = sqlx::query!(
         r#"select id as "id!", workflow as "workflow!", input as "input!: Json<Box<RawValue>>", epoch as "epoch!", attempt as "attempt!",
                deaths as "deaths!", created_at as "created_at!", claimed_at as "claimed_at!", start_by, expires_at,
-               control, control_reason, last_turn, walked as "walked!"
-           from engine.claim($1, $2, $3, $4, $5, $6)"#,
+               control, control_reason, walked as "walked!", seen, turns_seen, ahead_seen
+           from engine.claim($1, $2, $3, $4, $5, $6, $7)"#,
         queue,
         owner,
         lease.as_secs_f64(),
         limit,
         bounds.map(|bounds| bounds.since),
         bounds.map(|bounds| bounds.turn),
+        bounds.map(|bounds| bounds.ahead),
     )
     .fetch_all(conn)
     .await?;
     let walk = rows.first().map(|row| Walk {
-        at: row.claimed_at,
-        last_turn: row.last_turn,
+        seen: (|| {
+            Some(Bounds {
+                since: row.seen?,
+                turn: row.turns_seen?,
+                ahead: row.ahead_seen?,
+            })
+        })(),
         took: Duration::from_secs_f64(row.walked.max(0.0)),
     });
     let claimed = rows.into_iter().map(|row| ClaimedRow {

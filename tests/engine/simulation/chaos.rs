@@ -253,10 +253,10 @@ impl Chaos {
         let Some(which) = self.awake(|_| true) else { return };
         let queue = QUEUES[self.rng.random_range(0..QUEUES.len())];
         self.tick().await;
-        let picky = self.rng.random_bool(0.2);
+        let (picky, whole) = (self.rng.random_bool(0.2), self.rng.random_bool(0.3));
         let (actor, rng) = (&mut self.processes[which], &mut self.rng);
         let keep = |_| !picky || rng.random_bool(0.5);
-        let claimed = actor.process.claim(queue, self.passed, keep).await.unwrap();
+        let claimed = actor.process.claim(queue, self.passed, whole, keep).await.unwrap();
         let mut line = format!("p{} claims {}:", actor.name, queue.0);
         for (run, epoch, kept) in claimed {
             self.note_claim(run, epoch);
