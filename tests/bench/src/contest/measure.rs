@@ -31,6 +31,8 @@ pub enum Load {
 pub struct Figures {
     pub runs: usize,
     pub rate: f64,
+    /// Of a burn-down, after its first fifth: without the start of the workers.
+    pub steady: Option<f64>,
     /// Milliseconds from offer to start: median, 95th and 99th of a hundred.
     pub latency: Option<[f64; 3]>,
     /// For each run.
@@ -76,6 +78,7 @@ pub async fn measure(
     for worker in &mut workers {
         worker.go().await?;
     }
+    let mut steady = None;
     let (runs, seconds) = if let Load::Offered { rate } = trial.load {
         // Workers that have just started are not what this load is about.
         sleep(Duration::from_secs(1)).await;
@@ -84,7 +87,10 @@ pub async fn measure(
         until_done(&mut workers, &database, peer, offered).await?;
         (usize::try_from(offered)?, seconds + all_offered.elapsed().as_secs_f64())
     } else {
-        until_done(&mut workers, &database, peer, enqueued as u64).await?;
+        let (done, since) = until_done(&mut workers, &database, peer, enqueued as u64).await?;
+        if let Load::BurnDown { .. } = trial.load {
+            steady = Some((enqueued as u64 - done) as f64 / since.elapsed().as_secs_f64());
+        }
         (enqueued, began.elapsed().as_secs_f64())
     };
     let mut latency = None;
@@ -96,23 +102,37 @@ pub async fn measure(
     Ok(Figures {
         runs,
         rate: runs as f64 / seconds,
+        steady,
         latency,
         used,
         dead,
     })
 }
 
-/// First every handler has to have ended, then the database must know of it.
-async fn until_done(workers: &mut [Worker], database: &Database, peer: &Contestant, runs: u64) -> anyhow::Result<()> {
+/// First every handler has to have ended, then the database must know of it. Tells when a fifth of them had, and how many
+/// those were.
+async fn until_done(
+    workers: &mut [Worker],
+    database: &Database,
+    peer: &Contestant,
+    runs: u64,
+) -> anyhow::Result<(u64, Instant)> {
     let until = Instant::now() + PATIENCE;
+    let mut first_fifth = None;
     let unfinished = peer.unfinished.replace("{runs}", &runs.to_string());
     loop {
         let mut handled = 0;
         for worker in &mut *workers {
             handled += worker.handled()?;
         }
-        if handled >= runs && !database.value::<bool>(&unfinished).await? {
-            return Ok(());
+        if handled >= runs / 5 {
+            first_fifth.get_or_insert_with(|| (handled, Instant::now()));
+        }
+        if let Some(first_fifth) = first_fifth
+            && handled >= runs
+            && !database.value::<bool>(&unfinished).await?
+        {
+            return Ok(first_fifth);
         }
         ensure!(
             Instant::now() < until,

@@ -15,8 +15,8 @@ pub struct Report {
 /// What the others are compared with.
 const MEASURE: &str = "herald";
 
-const HEAD: &str = "| engine | runs | runs/s | × herald | p50 ms | p95 ms | p99 ms | commits/run | WAL bytes/run | row versions/run | dead rows left |
-|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|";
+const HEAD: &str = "| engine | runs | runs/s | × herald | after a fifth | p50 ms | p95 ms | p99 ms | commits/run | WAL bytes/run | row versions/run | dead rows left |
+|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|";
 
 impl Report {
     pub fn new() -> Self {
@@ -27,6 +27,7 @@ impl Report {
              - {cores} cores, shared by producers, workers and Postgres; load average before: {load}\n\
              - medians, the engines taking turns within each round; ratios above 1 are more runs a second than Herald's\n\
              - every trial on a fresh copy of the engine's own database in one cluster, after `vacuum analyze` and `checkpoint`\n\
+             - after a fifth: runs a second of a burn-down once a fifth of it is done, without the start of its workers\n\
              - commits, WAL and row versions are Postgres' own counts, from the workers' start to their end, theirs while idle included\n",
             chrono::Utc::now().format("%Y-%m-%d %H:%M UTC"),
         );
@@ -130,16 +131,17 @@ impl Report {
                     let [p50, p95, p99] = figures
                         .latency
                         .map_or(["–"; 3].map(str::to_owned), |ms| ms.map(|ms| format!("{ms:.1}")));
+                    let steady = figures.steady.map_or("–".to_owned(), |rate| format!("{rate:.0}"));
                     let Figures {
                         runs, rate, used, dead, ..
                     } = figures;
                     writeln!(
                         self.tables,
-                        "| {}{failed} | {runs} | {rate:.0} | {ratio} | {p50} | {p95} | {p99} | {:.3} | {:.0} | {:.2} | {dead} |",
+                        "| {}{failed} | {runs} | {rate:.0} | {ratio} | {steady} | {p50} | {p95} | {p99} | {:.3} | {:.0} | {:.2} | {dead} |",
                         peer.name, used.commits, used.wal, used.versions,
                     )?;
                 }
-                None => writeln!(self.tables, "| {}{failed} |||||||||||", peer.name)?,
+                None => writeln!(self.tables, "| {}{failed} ||||||||||||", peer.name)?,
             }
         }
         Ok(())
