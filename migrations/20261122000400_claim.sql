@@ -2,8 +2,8 @@
 -- that ran out, which get half of what is left at most, then those that are ready. The limits of the queue hold.
 --
 -- The last three are what a walk before has `seen` through, and where this one may begin, since the index entries before are
--- dead; without them it goes the whole way. Nothing is told where a walk has not come through. Leases and timers were seen up
--- to `since`; of the ready, whose turns may lie ahead of the present, those up to `turn` and those from the present to
+-- dead; without them it goes the whole way. What is null in the answer was not walked. Where nothing is due, a row without a
+-- run tells how the walk went; of a paused queue there is none. Leases and timers were seen up to `since`; of the ready, whose turns may lie ahead of the present, those up to `turn` and those from the present to
 -- `ahead`: what comes in between is found when its turn has come. Urgent runs, whose turns are put a day back, are looked for
 -- there. What turns up elsewhere, such as a resumed run, is for a whole walk to find.
 --
@@ -36,18 +36,17 @@ declare
     fresh bigint := room;
     startable bigint := room; -- as the rate allows
     held tid[];
-    are_suspects boolean;
+    first_suspect timestamptz;
     timers tid[];
     ready tid[];
     keys text[];
     keyed uuid[];
     last timestamptz;
-    leases_to timestamptz := now();
+    leases_to timestamptz;
     timers_to timestamptz;
     turns_to timestamptz := now();
     ahead_to timestamptz := greatest(ahead, now());
     began timestamptz;
-    the_walk double precision;
 begin
     select coalesce(bool_or(q.paused) filter (where q.name = the_queue), bool_or(q.paused) filter (where q.name = '*'), false),
         coalesce(bool_or(q.max_running is not null or q.rate is not null) filter (where q.name = the_queue), false)
@@ -72,14 +71,14 @@ begin
         fresh := greatest(fresh, 0);
     end if;
     began := clock_timestamp();
-    select coalesce(array_agg(t.place), '{}'), bool_or(t.deaths >= 2) into held, are_suspects
-    from (select r.ctid as place, r.deaths from engine.run r
+    select coalesce(array_agg(t.place), '{}'), min(t.due_at) filter (where t.deaths >= 2),
+        case when count(*) < startable then now() else coalesce(max(t.due_at), since) end
+    into held, first_suspect, leases_to
+    from (select r.ctid as place, r.deaths, r.due_at from engine.run r
         where r.queue = the_queue and r.state = 'running' and r.due_at <= now() and r.due_at >= coalesce(since, '-infinity')
         order by r.due_at limit startable for update skip locked) t;
-    if cardinality(held) >= startable or are_suspects then
-        leases_to := since;
-    end if;
-    if are_suspects then
+    if first_suspect is not null then
+        leases_to := first_suspect;
         held := array(
             select r.ctid from engine.run r
             where r.queue = the_queue and r.state = 'running' and r.due_at <= now() and r.due_at >= coalesce(since, '-infinity')
@@ -128,7 +127,7 @@ begin
             order by r.due_at limit fresh - cardinality(ready) for update skip locked) t;
         select ready || coalesce(array_agg(t.place), '{}'), max(t.due_at) into ready, last
         from (select r.ctid as place, r.due_at from engine.run r
-            where r.queue = the_queue and r.state = 'ready' and r.due_at < 'infinity' and r.due_at > ahead_to
+            where r.queue = the_queue and r.state = 'ready' and r.due_at < 'infinity' and r.due_at >= ahead_to and r.due_at > now()
             order by r.due_at limit fresh - cardinality(ready) for update skip locked) t;
     end if;
     ahead_to := greatest(ahead_to, last);
@@ -137,10 +136,14 @@ begin
             tokens = limits.tokens - cardinality(held) - cardinality(timers) - cardinality(ready)
         where q.name = the_queue;
     end if;
+    walked := extract(epoch from clock_timestamp() - began);
+    seen := case when leases_to is not null and timers_to is not null then least(leases_to, timers_to) end;
+    turns_seen := turns_to;
+    ahead_seen := ahead_to;
     if cardinality(held) + cardinality(timers) + cardinality(ready) = 0 then
+        return next;
         return;
     end if;
-    the_walk := extract(epoch from clock_timestamp() - began);
     return query
     update engine.run r
     set deaths = r.deaths + (r.state = 'running')::int::smallint,
@@ -148,6 +151,5 @@ begin
         due_at = clock_timestamp() + lease * interval '1 second'
     where r.ctid = any (held || timers || ready)
     returning r.id, r.workflow, r.input, r.epoch, r.attempt, r.deaths, r.created_at, clock_timestamp(), r.start_by, r.expires_at,
-        r.control, r.control_reason, the_walk,
-        case when leases_to is not null and timers_to is not null then least(leases_to, timers_to) end, turns_to, ahead_to;
+        r.control, r.control_reason, walked, seen, turns_seen, ahead_seen;
 end $$;

@@ -215,7 +215,9 @@ impl Claimer {
                 .unwrap_or(Err(sqlx::Error::PoolTimedOut))
             {
                 Ok((rows, walk)) => {
-                    frontier.note(bounds, now, now.elapsed(), walk);
+                    if let Some(walk) = walk {
+                        frontier.note(bounds, Instant::now(), walk);
+                    }
                     found = rows.len();
                     if !rows.is_empty() {
                         idle = Duration::ZERO;

@@ -45,17 +45,33 @@ impl Bounds {
     }
 }
 
-/// What a claim says of its walk.
+/// What a claim says of its walk: what it has seen, as [`Bounds`] has it. What is none was not walked, for want of room.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Walk {
-    /// Where the next may begin; none where it has to go the whole way.
-    pub seen: Option<Bounds>,
+    pub since: Option<DateTime<Utc>>,
+    pub turn: Option<DateTime<Utc>>,
+    pub ahead: Option<DateTime<Utc>>,
     pub took: Duration,
+}
+
+impl Walk {
+    /// With what had been seen before where it has not come.
+    pub fn seen(&self, before: Option<Bounds>) -> Option<Bounds> {
+        Some(Bounds {
+            since: self.since.or(before.map(|before| before.since))?,
+            turn: self.turn.or(before.map(|before| before.turn))?,
+            ahead: self.ahead.or(before.map(|before| before.ahead))?,
+        })
+    }
+
+    fn is_complete(&self) -> bool {
+        self.seen(None).is_some()
+    }
 }
 
 #[derive(Default)]
 pub(crate) struct Frontier {
-    /// When the last whole walk began, and how long it took.
+    /// When the last whole walk ended, and how long it took.
     whole: Option<(Instant, Duration)>,
     /// What was seen a [`MOMENT`] ago or earlier; or by the first walk.
     seen: Option<Bounds>,
@@ -72,35 +88,32 @@ impl Frontier {
     /// How long it is until the whole way is to be walked.
     pub fn rest(&self, now: Instant) -> Duration {
         match self.whole {
-            Some((began, took)) if took > CHEAP => (took * SPARING)
+            Some((ended, took)) if took > CHEAP => (took * SPARING)
                 .min(SELDOM)
-                .saturating_sub(now.saturating_duration_since(began)),
+                .saturating_sub(now.saturating_duration_since(ended)),
             _ => Duration::ZERO,
         }
     }
 
-    /// After a claim within `bounds` that began at `began` and took `length`; `walk` is none when it found nothing.
-    pub fn note(&mut self, bounds: Option<Bounds>, began: Instant, length: Duration, walk: Option<Walk>) {
-        if bounds.is_none() {
-            self.whole = Some((began, walk.map_or(length, |walk| walk.took)));
+    /// After a claim within `bounds` that has ended `now`.
+    pub fn note(&mut self, bounds: Option<Bounds>, now: Instant, walk: Walk) {
+        let is_whole = bounds.is_none();
+        if is_whole && walk.is_complete() {
+            self.whole = Some((now, walk.took));
         }
-        let Some(Walk { seen, .. }) = walk else { return };
-        let Some(seen) = seen else {
-            (self.seen, self.newer) = (None, None);
-            return;
-        };
-        if bounds.is_none() {
+        let Some(seen) = walk.seen(self.seen) else { return };
+        if is_whole {
             // It may have left off before what was seen ahead.
             self.seen = self.seen.map(|before| before.and_before(seen));
             self.newer = self.newer.map(|(at, newer)| (at, newer.and_before(seen)));
         }
         match self.newer {
-            Some((at, newer)) if began.saturating_duration_since(at) >= MOMENT => {
+            Some((at, newer)) if now.saturating_duration_since(at) >= MOMENT => {
                 self.seen = Some(newer);
-                self.newer = Some((began, seen));
+                self.newer = Some((now, seen));
             }
             Some(_) => {}
-            None => (self.seen, self.newer) = (Some(seen), Some((began, seen))),
+            None => (self.seen, self.newer) = (Some(seen), Some((now, seen))),
         }
     }
 }
@@ -113,16 +126,16 @@ mod tests {
         DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(second)
     }
 
-    fn seen(took: Duration, second: i64, ahead: i64) -> Option<Walk> {
-        let seen = Bounds {
-            since: at(second),
-            turn: at(second),
-            ahead: at(ahead),
-        };
-        Some(Walk { seen: Some(seen), took })
+    fn seen(took: Duration, second: i64, ahead: i64) -> Walk {
+        Walk {
+            since: Some(at(second)),
+            turn: Some(at(second)),
+            ahead: Some(at(ahead)),
+            took,
+        }
     }
 
-    fn walk(took: Duration) -> Option<Walk> {
+    fn walk(took: Duration) -> Walk {
         seen(took, 0, 0)
     }
 
@@ -130,26 +143,33 @@ mod tests {
     async fn a_walk_begins_where_all_was_seen_a_moment_before_and_a_whole_one_takes_back_what_lay_ahead() {
         let (mut frontier, dear) = (Frontier::default(), Duration::from_millis(30));
         let began = Instant::now();
-        frontier.note(None, began, dear, seen(dear, 0, 100));
+        frontier.note(None, began, seen(dear, 0, 100));
         for step in 1..40 {
             let now = began + step * MOMENT / 8;
             let bounds = frontier.bounds(now);
             let second = bounds.unwrap().since;
             let latest = i64::from(step.saturating_sub(8));
             assert!(second <= at(latest) && second >= at(latest - 8), "{second} at {step}");
-            frontier.note(bounds, now, dear, seen(dear, i64::from(step), 100 + i64::from(step)));
+            frontier.note(bounds, now, seen(dear, i64::from(step), 100 + i64::from(step)));
         }
         let now = began + SELDOM;
         assert!(frontier.bounds(now).is_none());
-        frontier.note(None, now, dear, seen(dear, 50, 60));
+        frontier.note(None, now, seen(dear, 50, 60));
         for step in 0..40 {
             let now = now + step * MOMENT / 8;
             let bounds = frontier.bounds(now);
             assert!(bounds.unwrap().ahead <= at(60 + i64::from(step)), "at {step}");
-            frontier.note(bounds, now, dear, seen(dear, 51, 60 + i64::from(step)));
+            frontier.note(bounds, now, seen(dear, 51, 60 + i64::from(step)));
         }
-        frontier.note(None, now, dear, Some(Walk { seen: None, took: dear }));
-        assert!(frontier.bounds(now).is_none(), "a walk that did not come through");
+        let cramped = Walk {
+            turn: None,
+            ..seen(dear, 90, 90)
+        };
+        frontier.note(None, now + SELDOM, cramped);
+        assert!(
+            frontier.bounds(now + SELDOM).is_none(),
+            "a walk that did not come through is no whole one"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -157,12 +177,12 @@ mod tests {
         for took in [0, 1, 2, 3, 10, 39, 40, 41, 5_000].map(Duration::from_millis) {
             let (mut frontier, began) = (Frontier::default(), Instant::now());
             assert!(frontier.bounds(began).is_none(), "the first walk goes the whole way");
-            frontier.note(None, began, Duration::ZERO, walk(took));
+            frontier.note(None, began, walk(took));
             assert_eq!(frontier.bounds(began).is_some(), took > CHEAP, "{took:?}");
             let later = began + (took * SPARING).min(SELDOM);
             assert!(frontier.bounds(later).is_none(), "{took:?}");
             if let Some(bounds) = frontier.bounds(began) {
-                frontier.note(Some(bounds), began, Duration::ZERO, walk(Duration::ZERO));
+                frontier.note(Some(bounds), began, walk(Duration::ZERO));
                 assert!(frontier.bounds(began).is_some(), "{took:?}");
                 assert!(
                     frontier.bounds(later).is_none(),

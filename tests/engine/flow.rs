@@ -181,11 +181,14 @@ async fn held_by_the_dead(toys: &Toys, run: Uuid, deaths: i16) {
 
 /// What a worker with room for ten gets; in order.
 async fn claim(toys: &Toys) -> Vec<Uuid> {
-    sqlx::query_scalar("select id from engine.claim($1, gen_random_uuid(), 60, 10, null, null, null) order by id")
-        .bind(QUEUE.0)
-        .fetch_all(&*toys.database)
-        .await
-        .unwrap()
+    sqlx::query_scalar(
+        "select id from engine.claim($1, gen_random_uuid(), 60, 10, null, null, null)
+         where id is not null order by id",
+    )
+    .bind(QUEUE.0)
+    .fetch_all(&*toys.database)
+    .await
+    .unwrap()
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ struct Walker<'a> {
 
 #[derive(sqlx::FromRow)]
 struct Claimed {
-    id: Uuid,
+    id: Option<Uuid>,
     seen: Option<DateTime<Utc>>,
     turns_seen: Option<DateTime<Utc>>,
     ahead_seen: Option<DateTime<Utc>>,
@@ -50,7 +50,7 @@ impl Walker<'_> {
                 "the next walk has to go the whole way"
             );
         }
-        rows.into_iter().map(|row| row.id).collect()
+        rows.into_iter().filter_map(|row| row.id).collect()
     }
 }
 

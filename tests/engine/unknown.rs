@@ -138,7 +138,7 @@ async fn an_attempt_cut_off_by_death_is_not_repeated_when_a_signal_proves_it() {
 #[tokio::test]
 async fn a_signal_that_is_about_no_attempt_proves_nothing_and_takes_no_patience() {
     let toys = Toys::new().await;
-    toys.world.when("first", 0, Ending::Again);
+    toys.world.when("first", 0, Ending::Later);
     toys.world.when("first", 1, Ending::Unknown);
     let _worker = toys.worker();
     let run = toys.start(&Errand::awaiting(600_000)).await;

@@ -127,7 +127,7 @@ impl Process {
         let claimer = self.claimer(queue);
         let (mut claimed, walk) = claimer.claim(limit, self.start + now, bounds).await?;
         if let Some(walk) = walk {
-            self.seen.insert(queue.0, walk.seen);
+            self.seen.insert(queue.0, walk.seen(seen));
         }
         claimed.sort_by_key(|claimed| claimed.row.id);
         let (mut told, mut refused) = (Vec::new(), Vec::new());

@@ -28,7 +28,7 @@ pub(crate) struct ClaimedRow {
 
 /// Takes up to `limit` due runs of a queue under a new lease, as far as the queue's limits allow. A running run is due
 /// when its lease has ended, so this is also how the runs of a dead worker come back. How it is done, and what was tried,
-/// stands with the function, in the migrations. Nothing is told of a walk that found nothing.
+/// stands with the function, in the migrations. Nothing is told of a queue that is paused.
 pub(crate) async fn claim(
     conn: &mut PgConnection,
     queue: &str,
@@ -38,9 +38,8 @@ pub(crate) async fn claim(
     bounds: Option<Bounds>,
 ) -> sqlx::Result<(Vec<ClaimedRow>, Option<Walk>)> {
     let rows = sqlx::query!(
-        r#"select id as "id!", workflow as "workflow!", input as "input!: Json<Box<RawValue>>", epoch as "epoch!", attempt as "attempt!",
-               deaths as "deaths!", created_at as "created_at!", claimed_at as "claimed_at!", start_by, expires_at,
-               control, control_reason, walked as "walked!", seen, turns_seen, ahead_seen
+        r#"select id, workflow, input as "input: Json<Box<RawValue>>", epoch, attempt, deaths, created_at, claimed_at,
+               start_by, expires_at, control, control_reason, walked as "walked!", seen, turns_seen, ahead_seen
            from engine.claim($1, $2, $3, $4, $5, $6, $7)"#,
         queue,
         owner,
@@ -53,28 +52,26 @@ pub(crate) async fn claim(
     .fetch_all(conn)
     .await?;
     let walk = rows.first().map(|row| Walk {
-        seen: (|| {
-            Some(Bounds {
-                since: row.seen?,
-                turn: row.turns_seen?,
-                ahead: row.ahead_seen?,
-            })
-        })(),
+        since: row.seen,
+        turn: row.turns_seen,
+        ahead: row.ahead_seen,
         took: Duration::from_secs_f64(row.walked.max(0.0)),
     });
-    let claimed = rows.into_iter().map(|row| ClaimedRow {
-        id: row.id,
-        workflow: row.workflow,
-        input: row.input,
-        epoch: row.epoch,
-        attempt: row.attempt,
-        deaths: row.deaths,
-        created_at: row.created_at,
-        claimed_at: row.claimed_at,
-        start_by: row.start_by,
-        expires_at: row.expires_at,
-        control: row.control,
-        control_reason: row.control_reason,
+    let claimed = rows.into_iter().filter_map(|row| {
+        Some(ClaimedRow {
+            id: row.id?,
+            workflow: row.workflow?,
+            input: row.input?,
+            epoch: row.epoch?,
+            attempt: row.attempt?,
+            deaths: row.deaths?,
+            created_at: row.created_at?,
+            claimed_at: row.claimed_at?,
+            start_by: row.start_by,
+            expires_at: row.expires_at,
+            control: row.control,
+            control_reason: row.control_reason,
+        })
     });
     Ok((claimed.collect(), walk))
 }

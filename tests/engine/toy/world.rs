@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use futures::{FutureExt, future::BoxFuture};
@@ -15,6 +16,8 @@ use uuid::Uuid;
 pub enum Ending {
     Yes,
     Again,
+    /// Again, in an hour.
+    Later,
     Never,
     Unknown,
     Panic,
@@ -112,6 +115,10 @@ impl World {
             match ending {
                 Ending::Yes => Ok(format!("yes {n}")),
                 Ending::Again => Err(AttemptError::again("busy")),
+                Ending::Later => Err(AttemptError::Again {
+                    why: "busy for long".to_owned(),
+                    after: Some(Duration::from_secs(3600)),
+                }),
                 Ending::Never => Err(AttemptError::never("refused for ever")),
                 Ending::Unknown => Err(AttemptError::unknown("no answer")),
                 Ending::Panic => panic!("the toy broke"),
