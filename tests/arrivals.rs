@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use sqlx::Row;
 use uuid::Uuid;
 
-use crate::harness::{Client, Database, Herald, Process, eventually, http};
+use crate::{
+    callbacks::{calls, endpoint, lane},
+    harness::{Client, Database, Herald, Process, SERVICE, eventually, http},
+};
 
 /// A message in the history, as retention leaves it: nothing personal.
 async fn archived(database: &Database, kind: &str, status: Status, reference: Option<&str>) -> Uuid {
@@ -343,6 +346,58 @@ async fn the_reason_of_a_failure_is_kept_in_the_provider_s_words() {
         .await
         .unwrap();
     assert_eq!(kept, "Permanent/NoEmail");
+}
+
+/// The same receipt a hundred times at once: the message was delivered.
+async fn post_copies(herald: &Herald, provider: &str, id: &str) {
+    const COPIES: usize = 100;
+    let event =
+        json!({"eventType": "Delivery", "mail": {"messageId": "r", "tags": {"notification_id": [id]}}, "delivery": {}});
+    let envelope = herald.signed(json!({"Type": "Notification", "Message": event.to_string()}));
+    let copies = (0..COPIES).map(async |_| match provider {
+        "firetext" => post_firetext(herald, id, "0", "000").await,
+        "mmg" => post_mmg(herald, id, "3", "5").await,
+        _ => assert_eq!(herald.post_sns(&envelope).await, 200),
+    });
+    futures::future::join_all(copies).await;
+}
+
+#[tokio::test]
+async fn a_hundred_copies_of_a_receipt_at_once_count_once_whether_a_run_waits_for_it_or_has_ended() {
+    let herald = Herald::start_all().await;
+    endpoint(&herald, lane(SERVICE), "callbacks").await;
+    let client = Client::live(&herald);
+    for provider in ["firetext", "mmg", "ses"] {
+        client.faults(provider, &json!({"missing_receipts": true})).await;
+    }
+    let mut messages = Vec::new();
+    while ["firetext", "mmg", "ses"]
+        .iter()
+        .any(|by| messages.iter().all(|(sent_by, _)| sent_by != by))
+    {
+        for id in [
+            client.send_text("07700900123").await,
+            client.send_email("ada@example.com").await,
+        ] {
+            client.until(&id, "sending").await;
+            messages.push((sent_by(&herald, &id).await.0, id));
+        }
+    }
+    let changes = "select array_agg(updated_at order by id) from notifications";
+    let mut changed = Vec::new();
+    for _ in ["it waits", "it has ended"] {
+        for (provider, id) in &messages {
+            post_copies(&herald, provider, id).await;
+            client.until(id, "delivered").await;
+        }
+        until_no_run_is_left(&herald.database).await;
+        let at: Vec<chrono::NaiveDateTime> = sqlx::query_scalar(changes).fetch_one(&*herald.database).await.unwrap();
+        changed.push(at);
+    }
+    assert_eq!(changed[0], changed[1], "what was settled was changed again");
+    let told = calls(&herald, "callbacks").await;
+    let told_of = |id: &str| told.iter().filter(|call| call.to_string().contains(id)).count();
+    assert!(messages.iter().all(|(_, id)| told_of(id) == 1), "{told:?}");
 }
 
 #[tokio::test]
