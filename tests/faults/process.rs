@@ -119,9 +119,10 @@ async fn a_worker_killed_between_the_providers_yes_and_its_own_commit_sends_agai
             let client = Client::live(&herald);
             let ids = send(&client, 200).await;
             client.faults("mmg", &json!({"missing_receipts": true})).await;
-            // Intents pass, and what is written after the provider's answer does not.
+            // Intents pass, and what is written after the provider's answer does not. With the default lease: one as short as the
+            // wait for a lock ends while its run's batch waits, and whoever loses leases so claims nothing for a while.
             let lock = locked(&herald, "lock table notifications in exclusive mode").await;
-            let worker = herald.worker();
+            let worker = herald.worker_with("all", &[("WORKER_LEASE_SECONDS", "10")]);
             until_at_the_phone(&client, 200).await;
             worker.kill();
             lock.rollback().await.unwrap();
