@@ -3,7 +3,7 @@
 //! A queue's index is walked from what has been due longest. While an old transaction keeps Postgres from cleaning, the
 //! entries of all runs that ended since then lie at that end, and every claim walks over them. So when the walk has become
 //! dear, a claimer begins for a while where it has seen everything before, and walks the whole way so seldom that it costs it
-//! a fiftieth of its time. What turns up behind it, such as a run that is resumed, then waits for [`SELDOM`] at most.
+//! a fiftieth of its time, or every [`SELDOM`]. What turns up behind it, such as a run that is resumed, then waits for [`SELDOM`] at most.
 
 use std::time::Duration;
 

@@ -113,7 +113,7 @@ async fn a_worker_killed_before_the_provider_took_the_texts_sends_them_again_on_
 async fn a_worker_killed_between_the_providers_yes_and_its_own_commit_sends_again_only_without_a_receipt() {
     fault(
         "1d",
-        "kill -9 after the provider's yes, before our commit; half of the receipts never come",
+        "kill -9 after the provider's yes, before our commit; half of the receipts never come; with the default lease of 10 s",
         async |report| {
             let herald = herald().await;
             let client = Client::live(&herald);
