@@ -60,6 +60,7 @@ impl Client {
         let (items, queue) = mpsc::channel(limits.waiting);
         let queue = Arc::new(Mutex::new(queue));
         let (locked, waiting) = mpsc::unbounded_channel();
+        let turns = Turns::new(pool.clone());
         let lane = Lane {
             ringer: Ringer::new(pool.clone()),
             pool,
@@ -72,7 +73,7 @@ impl Client {
         Self {
             items,
             patience: limits.patience,
-            turns: Turns::default(),
+            turns,
         }
     }
 
@@ -81,7 +82,7 @@ impl Client {
         Self {
             items: mpsc::channel(1).0,
             patience: Duration::ZERO,
-            turns: Turns::default(),
+            turns: Turns::by_the_clock(),
         }
     }
 
@@ -91,7 +92,7 @@ impl Client {
         Self {
             items,
             patience: Duration::MAX,
-            turns: Turns::default(),
+            turns: Turns::by_the_clock(),
         }
     }
 
@@ -109,7 +110,7 @@ impl Client {
     /// As [`Self::submit`], for as long as it takes: a run's own lease bounds the wait.
     pub(crate) async fn write(&self, mut submission: Submission) -> Result<Submitted, Error> {
         for run in &mut submission.starts {
-            run.turn = self.turns.take(run);
+            run.turn = self.turns.take(run).await;
         }
         let (reply, answer) = oneshot::channel();
         self.items

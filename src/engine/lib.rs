@@ -16,6 +16,7 @@ mod effect;
 mod error;
 mod executor;
 mod frontier;
+mod fronts;
 mod journal;
 mod leases;
 pub mod look;

@@ -94,7 +94,7 @@ pub struct NewRun {
 }
 
 /// How a run stands against others that are ready in its queue. It is an advance in time, so that nothing starves.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Priority {
     /// Ahead of everything normal that has come within a day.
     Urgent,
@@ -102,6 +102,18 @@ pub enum Priority {
     Normal,
     /// Behind everything normal that comes within a day.
     Bulk,
+}
+
+impl Priority {
+    /// In seconds: where its turns lie, seen from the present.
+    pub(crate) fn advance(self) -> f64 {
+        const DAY: f64 = 24.0 * 60.0 * 60.0;
+        match self {
+            Self::Urgent => -DAY,
+            Self::Normal => 0.0,
+            Self::Bulk => DAY,
+        }
+    }
 }
 
 /// At most `limit` runs with this name are ready or running at once.

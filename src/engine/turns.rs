@@ -1,6 +1,6 @@
 //! Fair shares of a queue. Each new run gets a turn, an instant by which the ready are ordered. A tenant that starts
-//! runs faster than its share gets turns further and further ahead of the present, so whoever starts a few comes before
-//! them; where nobody else has anything to do, nobody waits for a turn. As time passes every turn comes, so nothing
+//! runs faster than its share gets turns further and further ahead of where the workers are, so whoever starts a few comes
+//! before them; where nobody else has anything to do, nobody waits for a turn. As time passes every turn comes, so nothing
 //! starves, and what this process does not remember (a restart, other processes) costs order, never a run.
 
 use std::{
@@ -9,45 +9,78 @@ use std::{
     time::Duration,
 };
 
+use sqlx::PgPool;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::submission::{NewRun, Priority};
+use crate::{
+    fronts::Fronts,
+    submission::{NewRun, Priority},
+};
 
 /// The share that is never made to wait behind others': 20 runs a second, a tenant, a queue and a process.
 const COST: Duration = Duration::from_millis(50);
-const FURTHEST: Duration = Duration::from_secs(24 * 60 * 60);
-const ADVANCE: f64 = 24.0 * 60.0 * 60.0;
+
+/// Less than half of what lies between the priorities, so that the turns of each stay apart, those that workers are behind
+/// with included.
+const FURTHEST: Duration = Duration::from_secs(11 * 60 * 60);
+
 /// Tenants that are remembered before those whose last turn has passed are forgotten.
 const REMEMBERED: usize = 10_000;
 
-/// The last turns taken. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Turns(Arc<Mutex<HashMap<(&'static str, Uuid), Instant>>>);
+/// Whose turns are counted together.
+type Share = (&'static str, Priority, Uuid);
+
+/// Gives turns. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Turns {
+    /// None: it is not looked where the workers are.
+    fronts: Option<Fronts>,
+    last: Arc<Mutex<HashMap<Share, Instant>>>,
+}
 
 impl Turns {
-    /// The run's turn, in seconds from now. One that is to start later takes none.
-    pub fn take(&self, run: &NewRun) -> f64 {
-        let tenant = run.tenant.filter(|_| run.after.is_zero());
-        let ahead = tenant.map_or(Duration::ZERO, |tenant| self.next(run.queue.0, tenant));
-        let advance = match run.priority {
-            Priority::Urgent => -ADVANCE,
-            Priority::Normal => 0.0,
-            Priority::Bulk => ADVANCE,
-        };
-        ahead.as_secs_f64() + advance
+    pub fn new(pool: PgPool) -> Self {
+        Self {
+            fronts: Some(Fronts::new(pool)),
+            last: Arc::default(),
+        }
     }
 
-    fn next(&self, queue: &'static str, tenant: Uuid) -> Duration {
-        let now = Instant::now();
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.len() > REMEMBERED {
-            last.retain(|_, turn| *turn > now);
+    /// Turns that count from the present, wherever the workers are.
+    pub fn by_the_clock() -> Self {
+        Self {
+            fronts: None,
+            last: Arc::default(),
         }
-        let turn = last.entry((queue, tenant)).or_insert(now);
-        let mine = (*turn).clamp(now, now + FURTHEST);
+    }
+
+    /// The run's turn, in seconds from now. One that is to start later takes none.
+    pub async fn take(&self, run: &NewRun) -> f64 {
+        let advance = run.priority.advance();
+        let Some(tenant) = run.tenant.filter(|_| run.after.is_zero()) else {
+            return advance;
+        };
+        let (queue, priority) = (run.queue.0, run.priority);
+        let front = match &self.fronts {
+            Some(fronts) => fronts.of((queue, priority)).await,
+            None => None,
+        };
+        advance + self.next((queue, priority, tenant), front)
+    }
+
+    /// In seconds from now.
+    fn next(&self, share: Share, front: Option<Instant>) -> f64 {
+        let now = Instant::now();
+        let front = front.map_or(now, |front| front.min(now));
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.len() > REMEMBERED {
+            last.retain(|_, turn| *turn > front);
+        }
+        let turn = last.entry(share).or_insert(front);
+        let mine = (*turn).clamp(front, now + FURTHEST);
         *turn = mine + COST;
-        mine - now
+        (mine - front).as_secs_f64() - (now - front).as_secs_f64()
     }
 }
 
@@ -55,24 +88,34 @@ impl Turns {
 mod tests {
     use super::*;
 
+    fn share(tenant: u128) -> Share {
+        ("q", Priority::Normal, Uuid::from_u128(tenant))
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_few_of_one_come_before_the_many_of_another() {
-        let (turns, many, few) = (Turns::default(), Uuid::from_u128(1), Uuid::from_u128(2));
-        let mut last = Duration::ZERO;
+    async fn a_few_of_one_come_before_the_many_of_another_wherever_the_workers_are() {
+        let turns = Turns::by_the_clock();
+        let began = Instant::now();
+        let mut last = 0.0;
         for _ in 0..1_000_000 {
-            last = turns.next("q", many);
+            last = turns.next(share(1), None);
         }
-        assert_eq!(last, COST.saturating_mul(999_999).min(FURTHEST));
+        assert_eq!(last, COST.saturating_mul(999_999).min(FURTHEST).as_secs_f64());
         tokio::time::advance(Duration::from_secs(60)).await;
-        let of_few: Vec<Duration> = (0..3).map(|_| turns.next("q", few)).collect();
-        assert_eq!(of_few, [Duration::ZERO, COST, COST * 2]);
+        let step = COST.as_secs_f64();
+        let of_few: Vec<f64> = (0..3).map(|_| turns.next(share(2), None)).collect();
+        assert_eq!(of_few, [0.0, step, step * 2.0]);
+        let front = Some(began + Duration::from_secs(10));
+        let of_new: Vec<f64> = (0..3).map(|_| turns.next(share(3), front)).collect();
+        assert_eq!(of_new, [-50.0, step - 50.0, step * 2.0 - 50.0]);
+        assert!(turns.next(share(1), front) > FURTHEST.as_secs_f64() - 61.0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_share_that_is_not_exceeded_is_never_behind() {
-        let (turns, tenant) = (Turns::default(), Uuid::from_u128(1));
+        let turns = Turns::by_the_clock();
         for _ in 0..100 {
-            assert_eq!(turns.next("q", tenant), Duration::ZERO);
+            assert_eq!(turns.next(share(1), None), 0.0);
             tokio::time::advance(COST).await;
         }
     }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use herald_engine::{ALL_QUEUES, Actor, NewRun, Priority, QueueChange, QueueLimits, change_queue};
+use herald_engine::{
+    ALL_QUEUES, Actor, BatchLimits, Client, NewRun, Priority, QueueChange, QueueLimits, Submission, change_queue,
+};
 use uuid::Uuid;
 
 use crate::harness::eventually;
@@ -263,6 +265,31 @@ async fn a_thousand_runs_of_one_tenant_do_not_delay_the_one_of_another() {
     toys.until(run, "waiting").await;
     let before = toys.world.order().iter().position(|called| *called == run).unwrap();
     assert!(before < 100, "{before} were called before it");
+}
+
+#[tokio::test]
+async fn nor_do_they_when_the_workers_were_away_until_all_their_turns_had_come() {
+    let toys = Toys::new().await;
+    let (many, few) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    futures::future::join_all((0..1000).map(|_| toys.start_as(errand().of_tenant(many)))).await;
+    sqlx::query("update engine.run set due_at = due_at - interval '1 hour'")
+        .execute(&*toys.database)
+        .await
+        .unwrap();
+    let another_process = Client::new(toys.database.clone(), BatchLimits::default());
+    let runs: Vec<Uuid> = futures::future::join_all((0..3).map(|_| async {
+        let run = errand().of_tenant(few);
+        let id = run.id();
+        another_process.submit(Submission::new().start(run)).await.unwrap();
+        id
+    }))
+    .await;
+    let _worker = toys.worker();
+    for run in runs {
+        toys.until(run, "waiting").await;
+        let before = toys.world.order().iter().position(|called| *called == run).unwrap();
+        assert!(before < 100, "{before} were called before it");
+    }
 }
 
 #[tokio::test]

@@ -20,11 +20,24 @@ use super::{
 };
 use crate::harness::{Client, Herald, Process};
 
-/// Copies one accepted text so many times, as texts that sleep until an instant 5 s from now, in the queue of repetitions.
-async fn backlog(herald: &Herald, id: &str, texts: i32) {
+/// Texts that sleep until an instant 5 s from now, in the queue of repetitions.
+const DUE_AT_ONCE: &str = "
+    insert into engine.run (id, workflow, queue, state, due_at, attempt, input, tenant)
+    select b.id, 'deliver_sms', 'retry', 'sleeping', now() + interval '5 s', 1, jsonb_build_object('id', b.id), service_id
+    from witness.backlog b join notifications n using (id)";
+
+/// New texts of one service whose turns have all come while no worker was there.
+const LEFT_LYING: &str = "
+    insert into engine.run (id, workflow, queue, state, due_at, attempt, input, tenant)
+    select b.id, 'deliver_sms', 'send-sms', 'ready', now() - interval '1 hour' + b.i * interval '50 ms', 0,
+        jsonb_build_object('id', b.id), service_id
+    from witness.backlog b join notifications n using (id)";
+
+/// Copies one accepted text so many times, with runs as they are inserted by `runs`.
+async fn backlog(herald: &Herald, id: &str, texts: i32, runs: &'static str) {
     let ids = "create table witness.backlog as
         select (lpad(to_hex((extract(epoch from now()) * 1000)::bigint), 12, '0') || '7' || substr(md5(i::text), 1, 3)
-                || '8' || substr(md5(i || 'tail'), 1, 15))::uuid as id, now() + interval '5 s' as due_at
+                || '8' || substr(md5(i || 'tail'), 1, 15))::uuid as id, i
         from generate_series(1, $1) i";
     let rows = r#"insert into notifications (id, "to", normalised_to, service_id, template_id, template_version, api_key_id, key_type,
             notification_type, notification_status, created_at, billable_units, _personalisation, international, phone_prefix,
@@ -33,8 +46,6 @@ async fn backlog(herald: &Herald, id: &str, texts: i32) {
             notification_status, created_at, billable_units, _personalisation, international, phone_prefix, rate_multiplier,
             reply_to_text
         from witness.backlog b, notifications n where n.id = $1"#;
-    let runs = "insert into engine.run (id, workflow, queue, state, due_at, attempt, input)
-        select id, 'deliver_sms', 'retry', 'sleeping', due_at, 1, jsonb_build_object('id', id) from witness.backlog";
     sqlx::query(sqlx::AssertSqlSafe(ids.replace("$1", &texts.to_string())))
         .execute(&*herald.database)
         .await
@@ -45,6 +56,14 @@ async fn backlog(herald: &Herald, id: &str, texts: i32) {
         .await
         .unwrap();
     herald.database.execute(runs).await.unwrap();
+}
+
+async fn copies(herald: &Herald) -> Vec<String> {
+    let copies: Vec<Uuid> = sqlx::query_scalar("select id from witness.backlog")
+        .fetch_all(&*herald.database)
+        .await
+        .unwrap();
+    copies.iter().map(Uuid::to_string).collect()
 }
 
 /// From a text's request to its arrival at the phone: the time that 19 of 20 stay below.
@@ -75,7 +94,7 @@ async fn texts_that_are_all_due_at_one_instant_do_not_hold_up_new_ones() {
             let herald = herald().await;
             let client = Client::live(&herald);
             let mut ids = send(&client, 1).await;
-            backlog(&herald, &ids[0], TEXTS).await;
+            backlog(&herald, &ids[0], TEXTS, DUE_AT_ONCE).await;
             // Worker processes as production has them.
             let _sending = herald.worker_with("send-sms,send-email,research", &[]);
             let _repeating = herald.worker_with("retry,retry-email,receipts", &[]);
@@ -87,11 +106,7 @@ async fn texts_that_are_all_due_at_one_instant_do_not_hold_up_new_ones() {
             .await;
             ids.extend(alone.ids());
             ids.extend(beside.ids());
-            let copies: Vec<Uuid> = sqlx::query_scalar("select id from witness.backlog")
-                .fetch_all(&*herald.database)
-                .await
-                .unwrap();
-            ids.extend(copies.iter().map(Uuid::to_string));
+            ids.extend(copies(&herald).await);
             report.note(format!("{left} of the backlog were left after 45 s"));
             oracle::check_within(Duration::from_secs(300), report, &herald, &ids).await;
             let (first, second) = (
@@ -106,6 +121,51 @@ async fn texts_that_are_all_due_at_one_instant_do_not_hold_up_new_ones() {
             assert!(
                 second < TimeDelta::seconds(1),
                 "new texts waited for the old ones: p95 {second}"
+            );
+            Verdict::Passed
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "a fault test: make faults"]
+async fn what_one_service_has_piled_up_does_not_hold_up_the_texts_of_another() {
+    const TEXTS: i32 = 20_000;
+    fault(
+        "55b",
+        "no worker for an hour while one service sent 20,000 texts; then workers, and texts of another service",
+        async |report| {
+            let herald = herald().await;
+            herald.seed_another_service();
+            let (many, few) = (Client::live(&herald), Client::of_another_service(&herald));
+            let mut ids = send(&many, 1).await;
+            backlog(&herald, &ids[0], TEXTS, LEFT_LYING).await;
+            // The API has just seen how far the workers are, before that hour, and believes it for a second.
+            outage(1.5).await;
+            let lying = "select count(*) from engine.run where queue = 'send-sms' and state = 'ready'";
+            let _worker = herald.worker();
+            let (load, left) = load_while(&few, 10, async {
+                until(&herald, "half of it is sent", lying, |left| left < 10_000).await;
+                count(&herald, lying).await
+            })
+            .await;
+            report.note(format!(
+                "{} texts of the other service until {left} of the first one's were left",
+                load.ids().len()
+            ));
+            assert!(load.ids().len() > 10, "too few to tell");
+            ids.extend(load.ids());
+            ids.extend(copies(&herald).await);
+            oracle::check_within(Duration::from_secs(300), report, &herald, &ids).await;
+            let p95 = p95_to_the_phone(&few, &load).await;
+            report.note(format!(
+                "p95 from request to phone of the other service's {} ms",
+                p95.num_milliseconds()
+            ));
+            assert!(
+                p95 < TimeDelta::seconds(2),
+                "they waited for the first one's: p95 {p95}"
             );
             Verdict::Passed
         },

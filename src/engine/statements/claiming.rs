@@ -76,6 +76,36 @@ pub(crate) async fn claim(
     Ok((claimed.collect(), walk))
 }
 
+/// Where the workers of a queue are with the turns of one priority.
+pub(crate) struct Front {
+    /// Seconds from the earliest turn that is not taken to the present of that priority. None where that is less than one.
+    pub behind: Option<f64>,
+    /// No turn before it is left.
+    pub seen: DateTime<Utc>,
+}
+
+/// Looks for turns that are due and not taken, half a day back at most; from `since` on where what came before was seen.
+/// `advance` is where the turns of the priority lie, in seconds from now.
+pub(crate) async fn front(
+    conn: &mut PgConnection,
+    queue: &str,
+    advance: f64,
+    since: Option<DateTime<Utc>>,
+) -> sqlx::Result<Front> {
+    sqlx::query_as!(
+        Front,
+        r#"with edge as (select now() + $2 * interval '1 second' as present)
+           select extract(epoch from present - front)::float8 as behind,
+               coalesce(front, present - interval '1 second') as "seen!"
+           from edge, engine.front($1, coalesce($3, present - interval '12 hours'), present - interval '1 second') as front"#,
+        queue,
+        advance,
+        since,
+    )
+    .fetch_one(conn)
+    .await
+}
+
 /// A lease that is still held.
 pub(crate) struct Kept {
     pub run: Uuid,
