@@ -66,6 +66,9 @@ enum Role {
     /// Look at providers and why texts moved between them, and set, disable or enable them.
     #[command(subcommand)]
     Providers(operate::Providers),
+    /// Look at how long the messages of templates are wanted, and set it.
+    #[command(subcommand)]
+    Templates(operate::Templates),
     /// Play every live run through its recorded past and list those that this version would park. Nothing is written, and
     /// nobody is called; needs a worker's settings.
     CheckUpgrade,
@@ -146,7 +149,12 @@ fn play_on_runtime(role: Role) -> anyhow::Result<()> {
     // What these have to say is for people: `herald dev` one banner, commands their results.
     let default = if matches!(
         role,
-        Role::Dev { .. } | Role::Runs(_) | Role::Queues(_) | Role::Callbacks(_) | Role::Providers(_)
+        Role::Dev { .. }
+            | Role::Runs(_)
+            | Role::Queues(_)
+            | Role::Callbacks(_)
+            | Role::Providers(_)
+            | Role::Templates(_)
     ) {
         "warn"
     } else {
@@ -179,6 +187,7 @@ async fn play(role: Role) -> anyhow::Result<()> {
         Role::Queues(command) => command.carry_out(&wiring::pool().await?).await,
         Role::Callbacks(command) => command.carry_out(&wiring::pool().await?).await,
         Role::Providers(command) => command.carry_out(&wiring::pool().await?).await,
+        Role::Templates(command) => command.carry_out(&wiring::pool().await?).await,
         Role::Seed { file } => seed::load_file(&wiring::pool().await?, &file, &config::sealer()?).await,
         Role::Postgres {
             dir,

@@ -1,4 +1,4 @@
-//! Commands of operators: look at runs, queues, callbacks and providers, and lay hands on them. What is changed leaves a
+//! Commands of operators: look at runs, queues, callbacks, providers and templates, and lay hands on them. What is changed leaves a
 //! row with who it was and why. Results go to standard output, as text for people or as JSON, one object a line; progress
 //! to standard error.
 
@@ -7,11 +7,13 @@ mod providers;
 mod queues;
 mod runs;
 mod table;
+mod templates;
 
 pub use callbacks::Callbacks;
 pub use providers::Providers;
 pub use queues::Queues;
 pub use runs::Runs;
+pub use templates::Templates;
 
 use anyhow::Context;
 use clap::Args;

@@ -8,7 +8,7 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::harness::{Client, Herald, SMS_TEMPLATE, eventually};
+use crate::harness::{Client, Herald, SERVICE, SMS_TEMPLATE, eventually, words};
 
 const SMS: &str = "/v2/notifications/sms";
 
@@ -213,6 +213,53 @@ async fn a_message_that_is_not_wanted_any_more_is_not_sent() {
             "expires_in must be a whole number of seconds from 1 to 259200"
         );
     }
+}
+
+#[tokio::test]
+async fn a_template_says_how_long_its_messages_are_wanted_where_a_request_does_not() {
+    let herald = Herald::start_without_workers().await;
+    let client = Client::live(&herald);
+    let change = async |command: &[&str]| {
+        let deed = ["--reason", "codes hold for a while"];
+        let changed = herald.command(&[&["templates"], command, &deed].concat());
+        assert!(changed.status.success(), "{}", words(&changed));
+    };
+    let wanted_for = async |more: &Value| {
+        let id = sent(&client, &[], more).await;
+        let seconds =
+            "select extract(epoch from expires_at - created_at)::float8 from engine.run where id = $1::text::uuid";
+        let seconds: Option<f64> = sqlx::query_scalar(seconds)
+            .bind(id)
+            .fetch_one(&*herald.database)
+            .await
+            .unwrap();
+        seconds
+    };
+    assert_eq!(wanted_for(&json!({})).await, None);
+    change(&["set-expiry", SMS_TEMPLATE, "600"]).await;
+    eventually("the API has heard of it", || async {
+        (wanted_for(&json!({})).await == Some(600.0)).then_some(())
+    })
+    .await;
+    assert_eq!(wanted_for(&json!({"expires_in": 3600})).await, Some(3600.0));
+    let listed = words(&herald.command(&["templates", "list", "--json"]));
+    assert!(listed.contains(SMS_TEMPLATE) && listed.contains("600"), "{listed}");
+    change(&["clear-expiry", SMS_TEMPLATE]).await;
+    eventually("the API has heard of that", || async {
+        wanted_for(&json!({})).await.is_none().then_some(())
+    })
+    .await;
+    for (command, why) in [
+        (["set-expiry", SMS_TEMPLATE, "259201"], "1..=259200"),
+        (["set-expiry", SERVICE, "600"], "there is no template"),
+    ] {
+        let refused = herald.command(&[&["templates"], &command[..], &["--reason", "a try"]].concat());
+        assert!(!refused.status.success());
+        assert!(words(&refused).contains(why), "{}", words(&refused));
+    }
+    let deeds = "select count(*) from engine.audit where action = 'set_expiry'";
+    let deeds: i64 = sqlx::query_scalar(deeds).fetch_one(&*herald.database).await.unwrap();
+    assert_eq!(deeds, 2);
 }
 
 fn kinds(timeline: &Value) -> Vec<String> {

@@ -63,7 +63,7 @@ impl Emails {
         order.personalisation.extend(links);
         let content = content::email(&template, &order.personalisation)?;
 
-        let wanted = order.wanted.by(&caller);
+        let wanted = order.wanted.by(&caller, &template);
         let id = once.id().await?;
         if !simulated {
             let row = NewNotification {

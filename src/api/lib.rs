@@ -62,6 +62,7 @@ pub use inbound::InboundCredentials;
 pub use internal::LONGEST_REASON;
 pub use payload::BodyLimits;
 pub use receipts::{BasicCredentials, ReceiptCredentials};
+pub use send::LONGEST_EXPIRY;
 pub use status::Build;
 
 /// What the API needs of the rest of the program.

@@ -129,11 +129,12 @@ impl Wanted {
         }
     }
 
-    /// What of it this caller may want.
-    pub fn by(self, caller: &Caller) -> Self {
+    /// What of it this caller may want, and what the template wants where nothing is said.
+    pub fn by(self, caller: &Caller, template: &Template) -> Self {
+        let expires_in = template.expires_in.and_then(|seconds| seconds.try_into().ok());
         Self {
             scheduled_for: self.scheduled_for.filter(|_| caller.may(SCHEDULING)),
-            ..self
+            expires_in: self.expires_in.or(expires_in.map(Duration::from_secs)),
         }
     }
 

@@ -62,7 +62,7 @@ impl Texts {
         admission.count_international(&caller, &number).await?;
         text.check_length()?;
 
-        let wanted = wanted.by(&caller);
+        let wanted = wanted.by(&caller, &template);
         let id = once.id().await?;
         if !recipient::is_simulated_number(&number) {
             let row = NewNotification {

@@ -1,5 +1,6 @@
 //! Templates: the latest version, any earlier one, and the list that a service sees.
 
+use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -28,6 +29,8 @@ pub struct Template {
     pub has_unsubscribe_link: bool,
     /// Whether people may not see the personalisation of its notifications. The API still fills it in.
     pub redacted: bool,
+    /// In seconds: how long its messages are wanted, where a request does not say. Of the template, not of a version.
+    pub expires_in: Option<i32>,
 }
 
 /// The current version, archived or not.
@@ -38,7 +41,7 @@ pub async fn latest(conn: &mut PgConnection, service_id: Uuid, template_id: Uuid
         select t.id, t.service_id, t.template_type::text as "template_type!: NotificationType", t.version, t.name, t.content, t.subject,
             t.postage, t.created_at at time zone 'utc' as "created_at!", t.updated_at at time zone 'utc' as updated_at,
             u.email_address as created_by, t.archived, t.hidden, t.has_unsubscribe_link,
-            coalesce(r.redact_personalisation, false) as "redacted!"
+            coalesce(r.redact_personalisation, false) as "redacted!", t.expires_in
         from templates t
         join users u on u.id = t.created_by_id
         left join template_redacted r on r.template_id = t.id
@@ -64,8 +67,9 @@ pub async fn version(
         select t.id, t.service_id, t.template_type::text as "template_type!: NotificationType", t.version, t.name, t.content, t.subject,
             t.postage, t.created_at at time zone 'utc' as "created_at!", t.updated_at at time zone 'utc' as updated_at,
             u.email_address as created_by, t.archived, t.hidden, t.has_unsubscribe_link,
-            coalesce(r.redact_personalisation, false) as "redacted!"
+            coalesce(r.redact_personalisation, false) as "redacted!", current.expires_in
         from templates_history t
+        join templates current on current.id = t.id
         join users u on u.id = t.created_by_id
         left join template_redacted r on r.template_id = t.id
         where t.id = $1 and t.service_id = $2 and t.version = $3
@@ -90,7 +94,7 @@ pub async fn all(
         select t.id, t.service_id, t.template_type::text as "template_type!: NotificationType", t.version, t.name, t.content, t.subject,
             t.postage, t.created_at at time zone 'utc' as "created_at!", t.updated_at at time zone 'utc' as updated_at,
             u.email_address as created_by, t.archived, t.hidden, t.has_unsubscribe_link,
-            coalesce(r.redact_personalisation, false) as "redacted!"
+            coalesce(r.redact_personalisation, false) as "redacted!", t.expires_in
         from templates t
         join users u on u.id = t.created_by_id
         left join template_redacted r on r.template_id = t.id
@@ -103,4 +107,36 @@ pub async fn all(
     )
     .fetch_all(conn)
     .await?)
+}
+
+/// A template whose messages are wanted for some time only.
+#[derive(Clone, Debug, Serialize)]
+pub struct Expiring {
+    pub id: Uuid,
+    pub service_id: Uuid,
+    pub name: String,
+    /// In seconds.
+    pub expires_in: i32,
+}
+
+/// All of them, archived ones left out, by service and name.
+pub async fn expiring(conn: &mut PgConnection) -> Result<Vec<Expiring>> {
+    Ok(sqlx::query_as!(
+        Expiring,
+        r#"
+        select id, service_id, name, expires_in as "expires_in!" from templates
+        where expires_in is not null and not archived
+        order by service_id, name, id
+        "#,
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+/// From now on. False if there is no such template.
+pub async fn set_expiry(conn: &mut PgConnection, id: Uuid, seconds: Option<i32>) -> Result<bool> {
+    let changed = sqlx::query!("update templates set expires_in = $2 where id = $1", id, seconds)
+        .execute(conn)
+        .await?;
+    Ok(changed.rows_affected() > 0)
 }
