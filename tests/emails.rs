@@ -10,7 +10,7 @@ const PERSON: &str = "ada.lovelace";
 /// All that the program itself says.
 const LEVELS: &str = "info,herald_engine=debug,herald_providers=debug,herald_workflows=debug,herald=debug";
 
-const THROTTLED: &str = "SES refuses an email because there are too many a second";
+const THROTTLED: &str = "SES refuses emails because there are too many a second";
 const OVER_QUOTA: &str = "SES refuses emails because the quota of the day is used up";
 
 /// The refusal repeats the address, as SES does.

@@ -19,7 +19,7 @@ use reqwest::{
 use uuid::Uuid;
 
 use crate::{
-    Secret, SetupError,
+    Secret, SetupError, certificate,
     http::{read, retry_after, use_ring},
 };
 
@@ -168,6 +168,8 @@ fn no_answer(error: &reqwest::Error) -> Refusal {
         never(NOT_PUBLIC)
     } else if error.is_builder() {
         never("the call cannot be written: the token or the address holds what no header may")
+    } else if let Some(why) = certificate::distrusted(error) {
+        again(why)
     } else if error.is_timeout() {
         again("no answer in time")
     } else if error.is_connect() {

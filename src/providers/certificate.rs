@@ -1,4 +1,4 @@
-//! Why a provider's certificate was not trusted, so that nothing was said to it. Handshakes come before requests, and
+//! Why a server's certificate was not trusted, so that nothing was said to it. Handshakes come before requests, and
 //! certificates do not mend themselves: it never left, and somebody has to act.
 
 use std::error::Error;
@@ -6,9 +6,9 @@ use std::io;
 
 use rustls::CertificateError;
 
-const EXPIRED: &str = "Request failed: the provider's certificate has expired";
-const NOT_YET_VALID: &str = "Request failed: the provider's certificate is not valid yet";
-const NOT_TRUSTED: &str = "Request failed: the provider's certificate is not trusted";
+const EXPIRED: &str = "Request failed: its certificate has expired";
+const NOT_YET_VALID: &str = "Request failed: its certificate is not valid yet";
+const NOT_TRUSTED: &str = "Request failed: its certificate is not trusted";
 
 /// Whether a reason is one of those that [`distrusted`] gives.
 pub(crate) fn is_distrust(reason: &str) -> bool {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_ses::config::interceptors::{
-    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
+    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
 };
 use aws_sdk_ses::config::retry::RetryConfig;
 use aws_sdk_ses::config::timeout::TimeoutConfig;
@@ -22,9 +22,10 @@ use aws_sdk_ses::primitives::Blob;
 use aws_sdk_ses::types::{MessageTag, RawMessage};
 use aws_smithy_http_client::tls::Provider::Rustls;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_types::body::SdkBody;
 
 use crate::outcome::{DAILY_QUOTA, NO_CREDENTIALS};
-use crate::timing::Stopwatch;
+use crate::timing::{Stopwatch, TimedBody};
 use crate::{Accepted, Email, Outcome, Secret, SendError, SetupError, Timeouts, certificate, http};
 use pace::Pace;
 
@@ -195,11 +196,10 @@ impl Client {
     /// Takes note of what a refusal says about limits.
     fn refused(&self, error: SendError) -> SendError {
         match error.outcome {
-            Outcome::Throttled { after: None } => {
-                tracing::warn!("SES refuses an email because there are too many a second");
-                self.pace.refused();
+            // Each is said once for many that are refused at the same time, or wait for it and come by meanwhile.
+            Outcome::Throttled { after: None } if self.pace.refused() => {
+                tracing::warn!("SES refuses emails because there are too many a second");
             }
-            // Said once for many: the emails that wait for it all come by meanwhile.
             Outcome::Throttled {
                 after: Some(QUOTA_PAUSE),
             } if self.pace.quota_is_news() => {
@@ -211,8 +211,7 @@ impl Client {
     }
 }
 
-/// Tells the stopwatch when the SDK hands the request to its connection, and when the answer is there. The time that a new
-/// connection takes is within: the SDK shows nothing finer.
+/// Tells the stopwatch when the body goes out, and when the head of the answer is there.
 #[derive(Debug)]
 struct Timed(Stopwatch);
 
@@ -221,13 +220,19 @@ impl Intercept for Timed {
         "Timed"
     }
 
-    fn read_before_transmit(
+    /// After the signing, which goes through the whole body.
+    fn modify_before_transmit(
         &self,
-        _: &BeforeTransmitInterceptorContextRef<'_>,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        self.0.leaves();
+        self.0.is_signed();
+        let body = context.request_mut().body_mut();
+        *body = SdkBody::from_body_1_x(TimedBody {
+            body: std::mem::replace(body, SdkBody::taken()),
+            stopwatch: self.0.clone(),
+        });
         Ok(())
     }
 
@@ -248,8 +253,8 @@ fn classify<E: ProvideErrorMetadata>(error: &SdkError<E>, stopwatch: &Stopwatch)
             SendError::new(Outcome::Refused, None, "Request failed: it could not be signed")
         }
         // Credentials, to sign it with, are all that is waited for before.
-        _ if !stopwatch.has_left() => SendError::new(Outcome::Refused, None, NO_CREDENTIALS),
-        SdkError::TimeoutError(_) => SendError::timeout(true),
+        _ if !stopwatch.was_signed() => SendError::new(Outcome::Refused, None, NO_CREDENTIALS),
+        SdkError::TimeoutError(_) => SendError::timeout(stopwatch.has_left()),
         SdkError::DispatchFailure(failure) => {
             let connected = failure
                 .as_connector_error()

@@ -6,7 +6,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http_body::{Frame, SizeHint};
-use reqwest::Body;
 use serde::{Deserialize, Serialize};
 
 use crate::{Accepted, SendError};
@@ -30,6 +29,7 @@ pub(crate) struct Stopwatch(Arc<Marks>);
 #[derive(Debug)]
 struct Marks {
     started: Instant,
+    signed: OnceLock<()>,
     left: OnceLock<Instant>,
     answered: OnceLock<Instant>,
 }
@@ -38,9 +38,19 @@ impl Stopwatch {
     pub fn start() -> Self {
         Self(Arc::new(Marks {
             started: Instant::now(),
+            signed: OnceLock::new(),
             left: OnceLock::new(),
             answered: OnceLock::new(),
         }))
+    }
+
+    /// The request is signed, and waits for nothing but its connection.
+    pub fn is_signed(&self) {
+        self.0.signed.get_or_init(|| ());
+    }
+
+    pub fn was_signed(&self) -> bool {
+        self.0.signed.get().is_some()
     }
 
     /// Bytes are on their way. The first time counts.
@@ -72,6 +82,7 @@ impl Stopwatch {
             started,
             left,
             answered,
+            ..
         } = &*self.0;
         let since = |later: &Instant, earlier: &Instant| later.saturating_duration_since(*earlier);
         Timing {
@@ -86,14 +97,14 @@ impl Stopwatch {
 }
 
 /// A body that tells the stopwatch when the connection asks for it, which is when it goes out.
-pub(crate) struct TimedBody {
-    pub body: Body,
+pub(crate) struct TimedBody<B> {
+    pub body: B,
     pub stopwatch: Stopwatch,
 }
 
-impl http_body::Body for TimedBody {
-    type Data = <Body as http_body::Body>::Data;
-    type Error = <Body as http_body::Body>::Error;
+impl<B: http_body::Body + Unpin> http_body::Body for TimedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,

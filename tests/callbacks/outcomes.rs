@@ -6,7 +6,7 @@ use super::{
     calls, endpoint, endpoint_at, happen, hurry, lane, other_lane, sequence, taken, undeliverable, until_idle,
     until_taken,
 };
-use crate::harness::{Admin, Client, Herald, SERVICE, eventually, http};
+use crate::harness::{Admin, Authority, Client, Herald, SERVICE, TlsFront, eventually, http};
 
 #[tokio::test]
 async fn refusals_are_final_and_redirects_are_not_followed() {
@@ -61,6 +61,38 @@ async fn private_addresses_are_not_called_unless_that_is_allowed() {
         assert_eq!(undeliverable(&herald).await.pop(), Some((n, why.to_owned())), "{url}");
     }
     assert!(calls(&herald, "callbacks").await.is_empty());
+}
+
+#[tokio::test]
+async fn services_are_told_over_tls_and_nothing_while_their_certificate_is_not_to_be_trusted() {
+    let herald = Herald::start_without_workers().await;
+    let authority = Authority::new();
+    let front = TlsFront::before(&herald.stub_url, &authority).await;
+    endpoint_at(&herald, lane(SERVICE), &format!("{}/callbacks", front.url)).await;
+    let _worker = herald.worker_with("all", &[("SSL_CERT_FILE", authority.file.to_str().unwrap())]);
+    happen(&herald, lane(SERVICE), 2).await;
+    until_taken(&herald, "callbacks", 2).await;
+    let arrived = front.arrived();
+    assert!(arrived > 0, "they go this way");
+
+    front.show(&authority, false);
+    happen(&herald, lane(SERVICE), 1).await;
+    let why = "select last_error from engine.run where workflow = 'call_service' and state = 'sleeping'";
+    let why = eventually("the event waits", || async {
+        let why: Option<Option<String>> = sqlx::query_scalar(why).fetch_optional(&*herald.database).await.unwrap();
+        why.flatten()
+    })
+    .await;
+    assert!(why.contains("its certificate has expired"), "{why}");
+    assert_eq!(
+        front.arrived(),
+        arrived,
+        "not a byte of an event reaches whom we do not trust"
+    );
+
+    front.show(&authority, true);
+    let all = until_taken(&herald, "callbacks", 3).await;
+    assert_eq!(taken(&all), [1, 2, 3]);
 }
 
 /// The back-offs of the run that tells, in seconds: from the record of a failure to the next call.

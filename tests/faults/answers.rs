@@ -250,7 +250,7 @@ const NOT_SENT: &str = "select count(*) from engine.journal, jsonb_array_element
 
 /// How many attempts have failed for the certificate's sake.
 async fn distrusted(herald: &Herald) -> usize {
-    let count = sqlx::query_scalar(NOT_SENT).bind("Request failed: the provider's certificate has expired");
+    let count = sqlx::query_scalar(NOT_SENT).bind("Request failed: its certificate has expired");
     let count: i64 = count.fetch_one(&*herald.database).await.unwrap();
     usize::try_from(count).unwrap()
 }

@@ -58,9 +58,10 @@ impl Pace {
         self.state().limit = Some(limit.max(SLOWEST));
     }
 
-    /// SES has refused a send because of its rate.
-    pub fn refused(&self) {
-        self.state().slow_down(Instant::now());
+    /// SES has refused a send because of its rate. Says whether that is news: those that were under way together are
+    /// refused together.
+    pub fn refused(&self) -> bool {
+        self.state().slow_down(Instant::now())
     }
 
     /// SES has refused a send because of the quota of the day. Says whether that is news.
@@ -105,13 +106,13 @@ impl State {
         Some((left + limit * recovered).clamp(SLOWEST, limit))
     }
 
-    fn slow_down(&mut self, now: Instant) {
-        // Those that were under way together are refused together: that is one sign, not many.
+    /// False where it has just been done.
+    fn slow_down(&mut self, now: Instant) -> bool {
         if self
             .cut
             .is_some_and(|(_, at)| now.saturating_duration_since(at) < PAUSE)
         {
-            return;
+            return false;
         }
         if let Some(rate) = self.rate(now) {
             self.cut = Some((rate / 2.0, now));
@@ -119,6 +120,7 @@ impl State {
             self.cut = Some((SLOWEST, now));
         }
         self.next = Some(self.next.map_or(now, |next| next.max(now)) + PAUSE);
+        true
     }
 }
 
@@ -161,8 +163,9 @@ mod tests {
             limit: Some(100.0),
             ..State::default()
         };
+        assert!(state.slow_down(now));
         for _ in 0..50 {
-            state.slow_down(now);
+            assert!(!state.slow_down(now));
         }
         assert_eq!(state.rate(now), Some(50.0));
         assert!(state.take_turn(now).is_err_and(|turn| turn >= now + PAUSE));
