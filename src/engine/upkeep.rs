@@ -53,12 +53,11 @@ pub async fn tidy(pool: &PgPool, keep_days: u16) -> sqlx::Result<Tidied> {
     }
     let age = Duration::from_secs(u64::from(keep_days) * 24 * 60 * 60);
     tidied.firings = statements::schedules::delete_firings(conn, age).await?;
-    tidied.strays = statements::delete_strays(conn, keep_days.into()).await?;
-    loop {
-        let deleted = statements::delete_keys(conn, age, BATCH).await?;
-        tidied.keys += deleted;
-        if deleted == 0 {
-            return Ok(tidied);
-        }
+    while let deleted @ 1.. = statements::delete_strays(conn, keep_days.into(), BATCH).await? {
+        tidied.strays += deleted;
     }
+    while let deleted @ 1.. = statements::delete_keys(conn, age, BATCH).await? {
+        tidied.keys += deleted;
+    }
+    Ok(tidied)
 }

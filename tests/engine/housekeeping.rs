@@ -71,6 +71,29 @@ async fn days_that_are_over_are_dropped_unless_one_of_their_runs_lives() {
 }
 
 #[tokio::test]
+async fn what_stands_in_no_day_goes_too_however_much_it_is_unless_its_run_lives() {
+    let toys = Toys::new().await;
+    let (over, living) = (
+        first_id(&toys, "2026-01-05", 0).await,
+        first_id(&toys, "2026-01-07", 0).await,
+    );
+    let run = NewRun::of(&Errand::simple()).unwrap().with_id(living);
+    toys.client.submit(Submission::new().start(run)).await.unwrap();
+    for run in [over, living] {
+        let rows = "insert into engine.journal (run_id, seq, epoch, events) select $1, n, 1, '[]' from generate_series(1, 7500) n";
+        sqlx::query(rows).bind(run).execute(&*toys.database).await.unwrap();
+    }
+    assert_eq!(tidy(&toys.database, 14).await.unwrap().strays, 7_500);
+    let left = "select count(*) filter (where run_id = $1), count(*) from engine.journal_default";
+    let left: (i64, i64) = sqlx::query_as(left)
+        .bind(living)
+        .fetch_one(&*toys.database)
+        .await
+        .unwrap();
+    assert_eq!(left, (7_500, 7_500));
+}
+
+#[tokio::test]
 async fn a_day_is_emptied_while_others_write_and_taken_away_later() {
     let toys = Toys::new().await;
     let over = first_id(&toys, "2026-01-05", 0).await;

@@ -82,6 +82,15 @@ impl Stage {
 
     async fn play(&mut self, seed: u64, sabotage: Sabotage) -> Played {
         self.round += 1;
+        // What the database chooses is of the seed too: which of several suspects a claim draws, and, by the places of their
+        // rows, which of several that are due at one instant.
+        self.pool.execute("truncate engine.run").await.unwrap();
+        let drawn = (seed % 1000) as f64 / 1000.0;
+        sqlx::query("select setseed($1)")
+            .bind(drawn)
+            .execute(&self.pool)
+            .await
+            .unwrap();
         let mut chaos = Chaos::new(self.pool.clone(), seed, self.round, sabotage);
         let calm = chaos.play().await;
         let mut complaints = Oracle::ask(&chaos, chaos.names.clone()).await;
@@ -161,7 +170,8 @@ fn thousands_of_seeds_keep_every_promise() {
 #[test]
 fn a_seed_replays_to_the_same_trace() {
     on_stage(async |mut stage| {
-        for seed in 0..10 {
+        // In the last three a claim draws one of several suspects.
+        for seed in (0..10).chain([50, 158, 242]) {
             let first = stage.play(seed, Sabotage::default()).await.trace;
             let again = stage.play(seed, Sabotage::default()).await.trace;
             assert_eq!(first, again, "seed {seed}");

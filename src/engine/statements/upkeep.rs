@@ -19,21 +19,30 @@ pub(crate) async fn drop_partition(conn: &mut PgConnection, keep_days: i32) -> s
         .await
 }
 
-/// Deletes old rows of runs that have ended from the default partitions, where they are when nobody made their day's.
-pub(crate) async fn delete_strays(conn: &mut PgConnection, keep_days: i32) -> sqlx::Result<u64> {
+/// Deletes old rows of runs that have ended from the default partitions, where they are when nobody made their day's: a
+/// bounded number of each.
+pub(crate) async fn delete_strays(conn: &mut PgConnection, keep_days: i32, limit: i64) -> sqlx::Result<u64> {
     let journal = sqlx::query!(
-        "delete from engine.journal_default j
-         where run_id < engine.first_id_of((now() at time zone 'utc')::date - $1::int)
-           and not exists (select from engine.run r where r.id = j.run_id)",
+        "delete from engine.journal_default
+         where ctid = any (array(
+             select j.ctid from engine.journal_default j
+             where run_id < engine.first_id_of((now() at time zone 'utc')::date - $1::int)
+                 and not exists (select from engine.run r where r.id = j.run_id)
+             limit $2))",
         keep_days,
+        limit,
     )
     .execute(&mut *conn)
     .await?;
     let signals = sqlx::query!(
-        "delete from engine.signal_default s
-         where run_id < engine.first_id_of((now() at time zone 'utc')::date - $1::int)
-           and not exists (select from engine.run r where r.id = s.run_id)",
+        "delete from engine.signal_default
+         where ctid = any (array(
+             select s.ctid from engine.signal_default s
+             where run_id < engine.first_id_of((now() at time zone 'utc')::date - $1::int)
+                 and not exists (select from engine.run r where r.id = s.run_id)
+             limit $2))",
         keep_days,
+        limit,
     )
     .execute(conn)
     .await?;
