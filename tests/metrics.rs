@@ -14,6 +14,54 @@ async fn page(port: u16) -> Option<String> {
     http().get(url).send().await.ok()?.text().await.ok()
 }
 
+/// A statsd that listens, and the settings of a process that talks to it.
+struct Statsd {
+    socket: UdpSocket,
+    port: String,
+}
+
+impl Statsd {
+    async fn start() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let port = socket.local_addr().unwrap().port().to_string();
+        Self { socket, port }
+    }
+
+    fn settings<'a>(&'a self, metrics_port: &'a str) -> [(&'a str, &'a str); 5] {
+        [
+            ("METRICS_PORT", metrics_port),
+            ("STATSD_ENABLED", "1"),
+            ("STATSD_HOST", "127.0.0.1"),
+            ("STATSD_PORT", &self.port),
+            ("STATSD_PREFIX", "test"),
+        ]
+    }
+
+    /// All that it gets until that is enough.
+    async fn until(&self, enough: impl Fn(&str) -> bool) -> String {
+        let mut sent = String::new();
+        while !enough(&sent) {
+            let mut datagram = [0; 2_000];
+            let receiving = tokio::time::timeout(Duration::from_secs(20), self.socket.recv(&mut datagram));
+            let length = receiving
+                .await
+                .unwrap_or_else(|_| panic!("statsd got only {sent}"))
+                .unwrap();
+            sent += &format!("{}\n", String::from_utf8_lossy(&datagram[..length]));
+        }
+        sent
+    }
+}
+
+/// The milliseconds that were told under a name.
+fn timed(sent: &str, name: &str) -> Vec<f64> {
+    let values = sent.lines().filter_map(|line| {
+        let value = line.strip_prefix(name)?.strip_prefix(':')?;
+        value.strip_suffix("|ms")?.parse().ok()
+    });
+    values.collect()
+}
+
 /// What was counted under a name, in however many datagrams.
 fn counted(sent: &str, name: &str) -> u64 {
     let values = sent.lines().filter_map(|line| {
@@ -25,17 +73,9 @@ fn counted(sent: &str, name: &str) -> u64 {
 
 #[tokio::test]
 async fn requests_are_measured_by_operation_and_status_and_name_nobody() {
-    let statsd = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let (statsd_port, port) = (statsd.local_addr().unwrap().port().to_string(), free_port());
+    let (statsd, port) = (Statsd::start().await, free_port());
     let herald = Herald::start_without_api(database().await).await;
-    let settings = [
-        ("METRICS_PORT", &*port.to_string()),
-        ("STATSD_ENABLED", "1"),
-        ("STATSD_HOST", "127.0.0.1"),
-        ("STATSD_PORT", &statsd_port),
-        ("STATSD_PREFIX", "test.api"),
-    ];
-    let _api = herald.api_with(&settings).await;
+    let _api = herald.api_with(&statsd.settings(&port.to_string())).await;
     let client = Client::live(&herald);
     for _ in 0..3 {
         client.send_text(NUMBER).await;
@@ -68,20 +108,9 @@ async fn requests_are_measured_by_operation_and_status_and_name_nobody() {
         "{fetched}"
     );
 
-    let mut sent = String::new();
-    let wanted = [
-        ("test.api.POST.sendSms.201", 3),
-        ("test.api.GET.getNotification.404", 1),
-    ];
-    while !wanted.iter().all(|(name, times)| counted(&sent, name) == *times) {
-        let mut datagram = [0; 2_000];
-        let receiving = tokio::time::timeout(Duration::from_secs(20), statsd.recv(&mut datagram));
-        let length = receiving
-            .await
-            .unwrap_or_else(|_| panic!("statsd got only {sent}"))
-            .unwrap();
-        sent += &format!("{}\n", String::from_utf8_lossy(&datagram[..length]));
-    }
+    let wanted = [("test.POST.sendSms.201", 3), ("test.GET.getNotification.404", 1)];
+    let all = |sent: &str| wanted.iter().all(|(name, times)| counted(sent, name) == *times);
+    let sent = statsd.until(all).await;
     assert!(!sent.contains(NUMBER), "{sent}");
 }
 
@@ -143,8 +172,8 @@ async fn the_way_of_a_message_is_measured_by_provider_from_the_queue_to_the_rece
             client.send_email("ada@example.com").await,
         ];
         sqlx::raw_sql(AN_HOUR_AGO).execute(&*herald.database).await.unwrap();
-        let port = free_port();
-        let _worker = herald.worker_with("all", &[("METRICS_PORT", &port.to_string())]);
+        let (statsd, port) = (Statsd::start().await, free_port());
+        let _worker = herald.worker_with("all", &statsd.settings(&port.to_string()));
         for id in &sent {
             client.until(id, "delivered").await;
         }
@@ -174,6 +203,45 @@ async fn the_way_of_a_message_is_measured_by_provider_from_the_queue_to_the_rece
             // The provider counts from before its answer.
             assert!((RECEIPT - 0.2..RECEIPT + 10.0).contains(&after), "{provider}: {after}");
         }
+        let once_each = [
+            format!("test.clients.{firm}.request-time"),
+            format!("test.clients.{firm}.raw-request-time"),
+            "test.sms.total-time".to_owned(),
+            "test.email.total-time".to_owned(),
+            "test.tasks.send-sms.queued-for".to_owned(),
+            format!("test.callback.{firm}.elapsed-time"),
+            format!("test.callback.{firm}.delivered.elapsed-time"),
+            "test.callback.ses.elapsed-time".to_owned(),
+        ];
+        let all = |told: &str| once_each.iter().all(|name| timed(told, name).len() == 1);
+        let told = statsd.until(all).await;
+        let raw = timed(&told, &once_each[1])[0];
+        assert!(CALL * 1000.0 <= raw && raw <= timed(&told, &once_each[0])[0], "{told}");
+        assert!(!told.contains(NUMBER) && !told.contains("ada@"), "{told}");
         assert!(!page.contains(NUMBER) && !page.contains("ada@"), "{page}");
     }
+}
+
+#[tokio::test]
+async fn messages_that_never_got_a_receipt_are_counted_by_provider() {
+    let herald = Herald::start_without_workers().await;
+    let client = Client::live(&herald);
+    client.faults("ses", &json!({"missing_receipts": true})).await;
+    let port = free_port();
+    let _worker = herald.worker_with("all", &[("METRICS_PORT", &port.to_string())]);
+    let id = client.send_email("ada@example.com").await;
+    client.until(&id, "sending").await;
+    let three_days_later = "
+        with waits as (update engine.run set created_at = created_at - interval '3 days', due_at = now()
+                       where state = 'waiting' returning id)
+        update engine.journal set at = at - interval '3 days' where run_id in (select id from waits)";
+    eventually("three days pass while it waits", || async {
+        let passed = sqlx::query(three_days_later).execute(&*herald.database).await.unwrap();
+        (passed.rows_affected() > 0).then_some(())
+    })
+    .await;
+    client.until(&id, "temporary-failure").await;
+    let page = page(port).await.unwrap();
+    let by = [("provider_name", "ses")];
+    assert_eq!(value(&page, "notification_timeouts_total", &by), Some(1.0), "{page}");
 }

@@ -93,7 +93,9 @@ impl Effect for Happened {
         let mut settled = notifications::settle(conn, &receipts).await.map_err(told)?;
         measure_receipts(&receipts, &settled);
         tell_of_unknown(&receipts, &settled);
-        settled.extend(notifications::fail(conn, &late).await.map_err(told)?);
+        let late = notifications::fail(conn, &late).await.map_err(told)?;
+        measures::timed_out(&late);
+        settled.extend(late);
         for settled in &settled {
             tracing::debug!(notification = %settled.id, status = %settled.status, "settled");
         }

@@ -8,7 +8,7 @@ use std::{
 
 use herald_message::{receipt::Provider, status::Status};
 use herald_providers::{Outcome, SendError, Timing};
-use herald_store::NotificationType;
+use herald_store::{NotificationType, notifications::Settled};
 
 /// Whoever counts. It is called in the middle of everything, so it must not wait.
 pub trait Measures: Send + Sync + 'static {
@@ -59,6 +59,13 @@ pub(crate) fn sent(provider: &str, waited: Duration) {
 pub(crate) fn receipted(provider: &str, status: Status, after: Duration) {
     herald_metrics::receipt_settled(provider, status.as_str(), after);
     tell(|listener| listener.receipted(provider, status, after));
+}
+
+/// No final receipt of these messages has come in time. Those that nobody took have another reason.
+pub(crate) fn timed_out(settled: &[Settled]) {
+    for provider in settled.iter().filter_map(|settled| settled.sent_by.as_deref()) {
+        herald_metrics::receipt_missing(provider);
+    }
 }
 
 fn tell(what: impl FnOnce(&dyn Measures)) {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use herald_engine::Seldom;
 use herald_message::{
     inbound::{InboundText, NoText, firetext, mmg},
     receipt::Provider,
@@ -33,7 +34,6 @@ use crate::{
     error::{LegacyErrors, OtherError},
     formats,
     payload::{Answer, Form, Posted},
-    seldom::Seldom,
 };
 
 /// Whoever knows our address can post.

@@ -34,7 +34,6 @@ mod receipts;
 mod received;
 mod recipient;
 mod sanitise;
-mod seldom;
 mod send;
 mod server;
 mod sms;

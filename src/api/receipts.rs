@@ -3,6 +3,7 @@
 
 use std::{slice, sync::Arc};
 
+use herald_engine::Seldom;
 use herald_message::receipt::{
     CallbackError, SmsCallback, firetext, mmg, ses,
     sns::{Envelope, Kind},
@@ -16,7 +17,6 @@ use crate::{
     App, Error, Tag, credentials,
     error::{LegacyErrors, OtherError},
     payload::{Answer, Form, Posted},
-    seldom::Seldom,
 };
 
 /// Whoever knows our address can post.

@@ -14,6 +14,7 @@ use crate::{
     past::Past,
     registry::Stories,
     run::{Beginning, Run},
+    seldom::Seldom,
     slots::Slots,
     statements::ClaimedRow,
     workflow::{Failure, Queue},
@@ -28,6 +29,15 @@ pub(crate) struct Executor {
     pub slots: Slots,
     /// How many times in a row a run may be held by a process that dies, or panic, before it is set aside.
     pub deaths: i16,
+    /// What this process told last of runs that failed or were parked: each has its reason in its row.
+    pub told: Arc<Told>,
+}
+
+/// How often runs of one queue ended in need of somebody. When both providers are away for long, every message does.
+#[derive(Default)]
+pub(crate) struct Told {
+    failed: Seldom,
+    parked: Seldom,
 }
 
 /// How far a claimed run got.
@@ -131,11 +141,15 @@ impl Executor {
             Ending::Failed(Failure::Step(_)) if run.is_cancelled() => run.finish().await,
             Ending::Failed(Failure::Engine(error @ (Error::Unavailable | Error::Database(_)))) => Err(error),
             Ending::Failed(failure) => {
-                tracing::error!(run = %row.id, workflow = %row.workflow, %failure, "a run failed");
+                if let Some(times) = self.told.failed.happened() {
+                    tracing::error!(run = %row.id, workflow = %row.workflow, %failure, times, "a run failed");
+                }
                 run.fail(failure.to_string()).await
             }
             Ending::Unfit(why) => {
-                tracing::error!(run = %row.id, workflow = %row.workflow, %why, "a run was parked");
+                if let Some(times) = self.told.parked.happened() {
+                    tracing::error!(run = %row.id, workflow = %row.workflow, %why, times, "a run was parked");
+                }
                 run.set_aside(why).await
             }
             Ending::Panicked(why) => {

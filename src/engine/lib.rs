@@ -25,6 +25,7 @@ mod registry;
 mod retry;
 mod run;
 mod schedule;
+mod seldom;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod slots;
@@ -50,6 +51,7 @@ pub use registry::Registry;
 pub use retry::{Backoff, OnUnknown, Proof, RetryPolicy};
 pub use run::{Prepared, Run};
 pub use schedule::{CatchUp, Schedule};
+pub use seldom::Seldom;
 pub use start::{alive, start};
 pub use submission::{NewRun, NewSignal, Priority, Submission, Submitted};
 pub use upgrade::{WouldPark, check_upgrade};

@@ -45,6 +45,7 @@ pub async fn check_upgrade<T: Send + Sync + 'static>(
         queue: Queue(""),
         slots: Slots::new(1),
         deaths: 0,
+        told: Arc::default(),
     };
     let (mut after, mut played) = (Uuid::nil(), 0);
     loop {

@@ -95,6 +95,7 @@ impl Worker {
                 queue,
                 slots: Slots::new(self.settings.concurrency),
                 deaths: self.settings.deaths,
+                told: Arc::default(),
             };
             let drained = draining.clone();
             monitor = monitor.register(move |_| {

@@ -103,6 +103,12 @@ pub fn receipt_settled(provider: &str, status: &str, after: Duration) {
     statsd::time(after, || format!("callback.{provider}.{status}.elapsed-time"));
 }
 
+/// Nothing came of a message that a provider took three days ago.
+pub fn receipt_missing(provider: &str) {
+    counter!("notification_timeouts_total", "provider_name" => provider.to_owned()).increment(1);
+    statsd::count(|| format!("timeout-sending.{provider}"));
+}
+
 /// A provider has passed on a text to one of our numbers.
 pub fn text_received(provider: &str, is_good: bool) {
     let outcome = if is_good { "successful" } else { "failed" };

@@ -148,7 +148,10 @@ async fn while_both_providers_are_down_nothing_moves_and_one_alert_tells_it() {
     fault("39", done, async |report| {
         let herald = herald().await;
         let client = Client::live(&herald);
-        let _workers = [herald.worker(), herald.worker()];
+        let logs = [(); 2].map(|()| std::env::temp_dir().join(format!("herald-log-{}", uuid::Uuid::new_v4())));
+        let _workers = logs
+            .each_ref()
+            .map(|log| herald.worker_logging(log, &[("HERALD_LOG", "warn")]));
         providers(&client, json!({"status": 500})).await;
         let (mut load, raised) = load_while(&client, 40, async {
             until(&herald, "the alert is raised", RAISED, |raised| raised == 1).await;
@@ -185,6 +188,19 @@ async fn while_both_providers_are_down_nothing_moves_and_one_alert_tells_it() {
             nothing_late_arrives(&herald, &client).await,
             "a code arrived that nobody waits for any more"
         );
+        let lines: String = logs.iter().map(|log| std::fs::read_to_string(log).unwrap()).collect();
+        let at = |level: &str| {
+            lines
+                .lines()
+                .filter(|line| line.contains(&format!(r#""level":"{level}""#)))
+                .count()
+        };
+        let (warnings, errors) = (at("WARN"), at("ERROR"));
+        report.note(format!(
+            "{warnings} warnings and {errors} errors in the logs of two workers"
+        ));
+        assert_eq!(errors, 1, "one clear alert, not a thousand lines: {lines}");
+        assert!(warnings <= 40, "a line a minute of each firm and worker: {lines}");
         Verdict::Passed
     })
     .await;

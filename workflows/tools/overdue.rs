@@ -13,7 +13,7 @@ use sqlx::Connection;
 use uuid::Uuid;
 
 use super::{Tools, database};
-use crate::{callbacks, follow::HOURS_72};
+use crate::{callbacks, follow::HOURS_72, measures};
 
 /// Messages that are looked at in one step.
 const AT_ONCE: i64 = 5_000;
@@ -77,6 +77,7 @@ impl Tools {
             .map_err(database)?;
         callbacks::tell(&mut transaction, &events).await.map_err(database)?;
         transaction.commit().await.map_err(database)?;
+        measures::timed_out(&sent);
         timed_out.technical_failure += unsent.len() as u64;
         timed_out.temporary_failure += sent.len() as u64;
         Ok(())

@@ -8,6 +8,7 @@ use std::{
 };
 
 use chrono::Utc;
+use herald_engine::Seldom;
 use herald_store::KeyType;
 use redis::{
     Client, RedisError, Script,
@@ -16,7 +17,6 @@ use redis::{
 use tokio::time::Instant;
 
 use super::{Bucket, Place, Taken, Verdict};
-use crate::seldom::Seldom;
 
 /// How long a request waits for Redis.
 const PATIENCE: Duration = Duration::from_millis(100);

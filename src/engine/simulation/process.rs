@@ -175,6 +175,7 @@ impl Process {
             queue,
             slots: Slots::new(self.settings.concurrency),
             deaths: self.settings.deaths,
+            told: Arc::default(),
         };
         let played = tokio::task::unconstrained(async move { executor.execute(claimed).await }).boxed();
         self.held.push(Held { run, epoch, played });

@@ -27,12 +27,14 @@ pub struct Settlement {
 }
 
 /// A row that was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settled {
     pub id: Uuid,
     pub service_id: Uuid,
     pub was: Status,
     pub status: Status,
+    /// The provider that took it.
+    pub sent_by: Option<String>,
     /// Since a provider took it; none where none has, and for the message of a test key.
     pub sent_ms_ago: Option<i64>,
 }
@@ -85,6 +87,7 @@ pub async fn settle<S: Borrow<Settlement> + Sync>(conn: &mut PgConnection, settl
         service_id: row.service_id,
         was: row.was,
         status: row.status,
+        sent_by: row.sent_by.clone(),
         sent_ms_ago: row.sent_ms_ago,
     }))
 }
@@ -274,7 +277,7 @@ pub async fn fail(conn: &mut PgConnection, failures: &[(Uuid, Status)]) -> Resul
         join locked using (id)
         where n.id = f.id and n.id = any($1) and n.notification_status = locked.was
         returning n.id, n.service_id as "service_id!", locked.was as "was!: StatusText",
-            n.notification_status as "status: StatusText", case when n.key_type <> 'test'
+            n.notification_status as "status: StatusText", n.sent_by, case when n.key_type <> 'test'
             then (extract(epoch from (now() at time zone 'utc') - n.sent_at) * 1000)::bigint end as sent_ms_ago
         "#,
         &column(failures, |(id, _)| *id),

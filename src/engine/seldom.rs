@@ -17,6 +17,12 @@ struct Untold {
     last_told: Option<Instant>,
 }
 
+impl Default for Seldom {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Seldom {
     pub const fn new() -> Self {
         Self(Mutex::new(Untold {
