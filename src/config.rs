@@ -2,16 +2,16 @@
 //! with one line that names it and says what is allowed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     str::FromStr,
     time::Duration,
 };
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 use herald_providers::{ReceiptUrl, Secret, Timeouts, callbacks, documents, firetext, mmg, ses, sns};
 use herald_store::sealed::{Key, NotifySigner, NotifyTokenKey, Sealer};
-use herald_workflows::switching::Policy;
+use herald_workflows::switching::{MEMORY, Policy};
 
 use crate::build_info;
 
@@ -346,21 +346,34 @@ pub fn switching() -> anyhow::Result<Policy> {
         }
     };
     let pause = |name, default: Duration| setting(name).seconds(default.as_secs());
+    let longest = |name, default: Duration| {
+        let most = MEMORY.as_secs();
+        let allowed = format!("a number of seconds from 1 to {most}: falls are remembered for no longer");
+        let seconds = setting(name).parsed(default.as_secs(), &allowed, |n| (1..=most).contains(n))?;
+        anyhow::Ok(Duration::from_secs(seconds))
+    };
+    let slow_after = pause("SLOW_DELIVERY_SECONDS", default.slow_after)?;
+    let slow_within = pause("SLOW_DELIVERY_WINDOW_SECONDS", default.slow_within)?;
+    ensure!(
+        slow_after < slow_within,
+        "the setting SLOW_DELIVERY_WINDOW_SECONDS is malformed: it must be more than SLOW_DELIVERY_SECONDS, or nothing within \
+         it can be slow"
+    );
     Ok(Policy {
         resting_points: resting_points(default.resting_points)?,
         step: setting("PROVIDER_STEP").parsed(default.step, "a weight from 1 to 100", |n| (1..=100).contains(n))?,
         errors_a_minute: count("PROVIDER_ERRORS_A_MINUTE", default.errors_a_minute)?,
         errors_pause: pause("PROVIDER_ERRORS_PAUSE_SECONDS", default.errors_pause)?,
-        slow_after: pause("SLOW_DELIVERY_SECONDS", default.slow_after)?,
-        slow_within: pause("SLOW_DELIVERY_WINDOW_SECONDS", default.slow_within)?,
+        slow_after,
+        slow_within,
         slow_share: percent("SLOW_DELIVERY_PERCENT", default.slow_share)?,
         slow_pause: pause("SLOW_DELIVERY_PAUSE_SECONDS", default.slow_pause)?,
         outage_faults: count("PROVIDER_OUTAGE_FAULTS", default.outage_faults)?,
         outage_share: percent("PROVIDER_OUTAGE_PERCENT", default.outage_share)?,
         outage_alert_after: outage_alert_after(default.outage_alert_after)?,
         rest_after: pause("PROVIDER_REST_SECONDS", default.rest_after)?,
-        longest_pause: pause("PROVIDER_LONGEST_PAUSE_SECONDS", default.longest_pause)?,
-        longest_rest: pause("PROVIDER_LONGEST_REST_SECONDS", default.longest_rest)?,
+        longest_pause: longest("PROVIDER_LONGEST_PAUSE_SECONDS", default.longest_pause)?,
+        longest_rest: longest("PROVIDER_LONGEST_REST_SECONDS", default.longest_rest)?,
     })
 }
 
@@ -377,13 +390,15 @@ fn resting_points(default: Vec<(String, i32)>) -> anyhow::Result<Vec<(String, i3
     let Some(value) = setting(NAME).value else {
         return Ok(default);
     };
+    let names: BTreeSet<&String> = default.iter().map(|(name, _)| name).collect();
     let points: Option<BTreeMap<String, u8>> = serde_json::from_str(&value).ok();
     points
+        .filter(|points| points.keys().eq(names))
         .filter(|points| points.values().map(|point| i32::from(*point)).sum::<i32>() == 100)
         .map(|points| points.into_iter().map(|(name, point)| (name, point.into())).collect())
         .with_context(|| {
             format!(
-                r#"the setting {NAME} is malformed: it must be a JSON object of weights that add up to 100, such as {{"mmg": 51, "firetext": 49}}"#
+                r#"the setting {NAME} is malformed: it must be a JSON object of weights of both providers that add up to 100, such as {{"mmg": 51, "firetext": 49}}"#
             )
         })
 }

@@ -328,7 +328,9 @@ async fn the_reason_of_a_failure_is_kept_in_the_provider_s_words() {
         .await;
         assert_eq!(kept, expected);
         let timeline = client.look_at(&format!("/v2/notifications/{id}/timeline")).await;
-        assert!(timeline.to_string().contains(expected), "{timeline}");
+        let name = if provider == "mmg" { "MMG" } else { "Firetext" };
+        let said = format!("{name} reports: failed ({expected}).");
+        assert!(timeline.to_string().contains(&said), "{timeline}");
         client.faults(other, &json!({})).await;
         client.faults(provider, &json!({})).await;
     }
@@ -346,6 +348,9 @@ async fn the_reason_of_a_failure_is_kept_in_the_provider_s_words() {
         .await
         .unwrap();
     assert_eq!(kept, "Permanent/NoEmail");
+    let timeline = client.look_at(&format!("/v2/notifications/{id}/timeline")).await;
+    let said = "SES reports: failed (Permanent/NoEmail).";
+    assert!(timeline.to_string().contains(said), "{timeline}");
 }
 
 /// The same receipt a hundred times at once: the message was delivered.

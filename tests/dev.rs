@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{eventually, http, program};
+use crate::harness::{eventually, http, program, words};
 
 struct Dev {
     dir: PathBuf,
@@ -21,12 +21,17 @@ struct Dev {
 
 impl Dev {
     async fn start() -> Self {
+        Self::start_with(&["--callbacks"]).await
+    }
+
+    async fn start_with(options: &[&str]) -> Self {
         let dir = std::env::temp_dir().join(format!("herald-dev-{}", uuid::Uuid::new_v4()));
         fs::create_dir(&dir).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = program();
         command
-            .args(["dev", "--callbacks"])
+            .arg("dev")
+            .args(options)
             .current_dir(&dir)
             .env("PORT", port.to_string())
             .env("HERALD_LOG", "error");
@@ -61,8 +66,8 @@ impl Dev {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
-    /// Sends a text with a key and waits until it is delivered.
-    async fn deliver(&self, key: &str, to: &str) -> String {
+    /// Sends a text with a key.
+    async fn send(&self, key: &str, to: &str) -> String {
         let url = format!("{}/v2/notifications", self.setting("HERALD_API_URL"));
         let body = json!({
             "phone_number": to,
@@ -78,13 +83,23 @@ impl Dev {
             .unwrap();
         assert_eq!(sent.status(), 201);
         let sent: Value = sent.json().await.unwrap();
-        let id = sent["id"].as_str().unwrap().to_owned();
+        sent["id"].as_str().unwrap().to_owned()
+    }
+
+    async fn until_delivered(&self, key: &str, id: &str) {
+        let url = format!("{}/v2/notifications", self.setting("HERALD_API_URL"));
         eventually("the text is delivered", || async {
             let request = http().get(format!("{url}/{id}")).bearer_auth(self.token(key));
             let text: Value = request.send().await.ok()?.json().await.ok()?;
             (text["status"] == "delivered").then_some(())
         })
         .await;
+    }
+
+    /// Sends a text with a key and waits until it is delivered.
+    async fn deliver(&self, key: &str, to: &str) -> String {
+        let id = self.send(key, to).await;
+        self.until_delivered(key, &id).await;
         id
     }
 
@@ -169,5 +184,26 @@ async fn dev_is_ready_to_send_survives_its_processes_and_stops_them_all() {
         .map(command_line)
         .collect();
     assert!(left.is_empty(), "{left:?}");
+    fs::remove_dir_all(&dev.dir).unwrap();
+}
+
+#[tokio::test]
+async fn dev_that_starts_paused_sends_nothing_until_its_queues_are_opened() {
+    let mut dev = Dev::start_with(&["--start-paused"]).await;
+    let herald = |command: &[&str]| {
+        let mut herald = program();
+        herald.args(command).env("DATABASE_URL", dev.setting("DATABASE_URL"));
+        words(&herald.output().unwrap())
+    };
+    let id = dev.send("HERALD_API_KEY", "07700900123").await;
+    let shown = herald(&["runs", "show", &id]);
+    assert!(shown.contains("paused"), "{shown}");
+    for queue in ["send-sms", "receipts"] {
+        let opened = herald(&["queues", "resume", queue, "--by", "ada", "--reason", "looks well"]);
+        assert!(opened.contains("is open"), "{opened}");
+    }
+    dev.until_delivered("HERALD_API_KEY", &id).await;
+    signal("-TERM", dev.process.id());
+    assert!(dev.process.wait().unwrap().success());
     fs::remove_dir_all(&dev.dir).unwrap();
 }

@@ -4,7 +4,7 @@ use std::{
     net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use herald_providers::{Email, Outcome, Timeouts, ses};
@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
-use crate::harness::{eventually, http};
+use crate::harness::{Client, Herald, eventually, http};
 
 struct Moto {
     server: Child,
@@ -146,4 +146,23 @@ async fn another_ses_tells_its_rate_and_an_address_that_is_none_is_given_up() {
     assert_eq!(refused.outcome, Outcome::Never, "{refused:?}");
     assert!(!refused.reason.contains("zoe"), "{refused:?}");
     assert!(moto.taken().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_worker_asks_another_ses_how_fast_it_may_send_before_it_sends_what_has_piled_up() {
+    const EMAILS: usize = 4;
+    let moto = Moto::start().await;
+    moto.call("VerifyDomainIdentity", "Domain", "notify.tools").await;
+    let herald = Herald::start_without_workers().await;
+    for _ in 0..EMAILS {
+        Client::live(&herald).send_email("ada@example.com").await;
+    }
+    let began = Instant::now();
+    let _worker = herald.worker_with("send-email", &[("SES_STUB_URL", &moto.url)]);
+    eventually("all are sent", || async {
+        (moto.taken().await.len() == EMAILS).then_some(())
+    })
+    .await;
+    // One a second, and the first a tenth of a second early at most.
+    assert!(began.elapsed() >= Duration::from_millis(2_900), "{:?}", began.elapsed());
 }

@@ -27,7 +27,7 @@ fn a_wrong_setting_is_named_in_one_line() {
     const DATABASE: (&str, &str) = ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none");
     // An address that no other test listens on.
     const HOST: (&str, &str) = ("HOST", "127.0.0.77");
-    let cases: [Case; 17] = [
+    let cases: [Case; 20] = [
         (&["migrate"], &[], "DATABASE_URL", "a URL such as"),
         (
             &["migrate"],
@@ -55,6 +55,27 @@ fn a_wrong_setting_is_named_in_one_line() {
             ],
             "SMS_PROVIDER_RESTING_POINTS",
             "add up to 100",
+        ),
+        (
+            &["beat"],
+            &[
+                DATABASE,
+                ("SMS_PROVIDER_RESTING_POINTS", r#"{"mmg": 51, "Firetext": 49}"#),
+            ],
+            "SMS_PROVIDER_RESTING_POINTS",
+            "of both providers",
+        ),
+        (
+            &["beat"],
+            &[DATABASE, ("SLOW_DELIVERY_WINDOW_SECONDS", "300")],
+            "SLOW_DELIVERY_WINDOW_SECONDS",
+            "more than SLOW_DELIVERY_SECONDS",
+        ),
+        (
+            &["beat"],
+            &[DATABASE, ("PROVIDER_LONGEST_REST_SECONDS", "21601")],
+            "PROVIDER_LONGEST_REST_SECONDS",
+            "from 1 to 21600",
         ),
         (
             &["beat"],

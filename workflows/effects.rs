@@ -68,6 +68,8 @@ pub enum What {
     Receipt(Settlement),
     /// No receipt has come in time, or the message could not be sent while its service wanted it to be.
     TimeIsOver(Uuid),
+    /// People do not want to know any more what becomes of it.
+    LetGo(Uuid),
     /// A recipient has complained. A complaint that was told before is left as it is.
     Complaint(NewComplaint),
     /// Somebody has sent a text to a service. One that the provider repeats is left as it is.
@@ -81,11 +83,13 @@ impl Effect for Happened {
         let Some(Self { sealer, .. }) = batch.first() else {
             return Ok(());
         };
-        let (mut receipts, mut late, mut reported, mut received) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut receipts, mut late, mut let_go) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut reported, mut received) = (Vec::new(), Vec::new());
         for Self { what, .. } in batch {
             match what {
                 What::Receipt(settlement) => receipts.push(settlement),
                 What::TimeIsOver(id) => late.push((*id, Status::TemporaryFailure)),
+                What::LetGo(id) => let_go.push((*id, Status::TemporaryFailure)),
                 What::Complaint(complaint) => reported.push(complaint),
                 What::ReceivedText(text) => received.push(text),
             }
@@ -96,6 +100,7 @@ impl Effect for Happened {
         let late = notifications::fail(conn, &late).await.map_err(told)?;
         measures::timed_out(&late);
         settled.extend(late);
+        settled.extend(notifications::fail(conn, &let_go).await.map_err(told)?);
         for settled in &settled {
             tracing::debug!(notification = %settled.id, status = %settled.status, "settled");
         }

@@ -70,7 +70,7 @@ async fn until_settled(
             Ok(None) => return run.commit("timed out", tools.time_is_over(id)),
             // What a provider has taken cannot be called back; nobody follows it any more.
             Err(cancelled @ Failure::Step(StepFailure::Cancelled { .. })) => {
-                run.commit("timed out", tools.time_is_over(id))?;
+                run.commit("timed out", tools.let_go(id))?;
                 return Err(cancelled);
             }
             Err(failure) => return Err(failure),

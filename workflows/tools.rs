@@ -133,6 +133,11 @@ impl Tools {
         }))
     }
 
+    /// People have cancelled the run that waits for its receipts.
+    pub(crate) fn let_go(&self, id: Uuid) -> Happened {
+        self.happened(What::LetGo(id))
+    }
+
     /// No receipt has come in time, or it could not be sent while its service wanted it to be.
     pub(crate) fn time_is_over(&self, id: Uuid) -> Happened {
         self.happened(What::TimeIsOver(id))

@@ -211,11 +211,16 @@ fn again(last: bool) -> &'static str {
     }
 }
 
+/// What the provider said, and no more: which failure it is depends on what is known of the message besides.
 fn receipt(receipt: &Receipt) -> String {
     let name = receipt.provider.display_name();
-    let means = receipt.status.map_or("something unknown", Status::as_str);
-    let detail = receipt.detail().map(|text| format!(" ({text})")).unwrap_or_default();
-    format!("{name} reports: {means}{detail}.")
+    let means = match receipt.status {
+        Some(status @ (Status::Delivered | Status::Pending)) => status.as_str().to_owned(),
+        Some(_) => "failed".to_owned(),
+        None => format!("the unknown status {:?}", receipt.raw_status),
+    };
+    let detail = receipt.detailed_status().map(|detail| format!(" ({detail})"));
+    format!("{name} reports: {means}{}.", detail.unwrap_or_default())
 }
 
 /// Whom a plan hands the message to.

@@ -141,14 +141,20 @@ impl Executor {
             Ending::Failed(Failure::Step(_)) if run.is_cancelled() => run.finish().await,
             Ending::Failed(Failure::Engine(error @ (Error::Unavailable | Error::Database(_)))) => Err(error),
             Ending::Failed(failure) => {
-                if let Some(times) = self.told.failed.happened() {
-                    tracing::error!(run = %row.id, workflow = %row.workflow, %failure, times, "a run failed");
+                match self.told.failed.happened() {
+                    Some(times) => {
+                        tracing::error!(run = %row.id, workflow = %row.workflow, %failure, times, "a run failed");
+                    }
+                    None => tracing::debug!(run = %row.id, workflow = %row.workflow, %failure, "a run failed"),
                 }
                 run.fail(failure.to_string()).await
             }
             Ending::Unfit(why) => {
-                if let Some(times) = self.told.parked.happened() {
-                    tracing::error!(run = %row.id, workflow = %row.workflow, %why, times, "a run was parked");
+                match self.told.parked.happened() {
+                    Some(times) => {
+                        tracing::error!(run = %row.id, workflow = %row.workflow, %why, times, "a run was parked");
+                    }
+                    None => tracing::debug!(run = %row.id, workflow = %row.workflow, %why, "a run was parked"),
                 }
                 run.set_aside(why).await
             }

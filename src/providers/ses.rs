@@ -113,10 +113,18 @@ impl Client {
         "ses"
     }
 
-    /// Learns now and then how many emails a second SES takes. Whatever it answers, or none at all, this goes on.
-    pub async fn keep_pace(self) -> Infallible {
+    /// Learns now and then how many emails a second SES takes. Whatever it answers, or none at all, this goes on. From this call
+    /// on, not only from when the future is polled, sends wait a while for the first answer.
+    pub fn keep_pace(self) -> impl Future<Output = Infallible> {
+        self.pace.asks();
+        self.ask_for_ever()
+    }
+
+    async fn ask_for_ever(self) -> Infallible {
         loop {
-            let pause = match self.learn_pace().await {
+            let asked = self.learn_pace().await;
+            self.pace.has_asked();
+            let pause = match asked {
                 Ok(_) => LIMITS_HOLD,
                 Err(error) => {
                     tracing::warn!(
@@ -141,8 +149,8 @@ impl Client {
         let quota = asked.send().await.map_err(|error| classify(&error, &stopwatch))?;
         let limit = quota.max_send_rate();
         // SES says -1 where there is no limit.
-        if limit > 0.0 {
-            self.pace.allow(limit);
+        if limit > 0.0 && self.pace.allow(limit) {
+            tracing::info!(emails_a_second = limit, "SES tells its sending rate");
         }
         Ok(limit)
     }

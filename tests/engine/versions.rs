@@ -84,6 +84,38 @@ async fn a_redriven_run_does_not_do_again_what_another_version_has_renamed() {
 }
 
 #[tokio::test]
+async fn a_parked_run_that_is_paused_is_looked_at_by_nobody_until_it_is_resumed() {
+    let toys = Toys::new().await;
+    let ignorant = toys.worker_of(&toys.database.url, Registry::new(toys.world.clone()).add::<Nap>());
+    let run = toys.start(&Errand::simple()).await;
+    toys.until(run, "parked").await;
+    ignorant.abort();
+    let _ = ignorant.await;
+    let act = async |action| {
+        let us = Actor {
+            name: "a test".to_owned(),
+            reason: "to see what happens".to_owned(),
+        };
+        control(&toys.database, action, &Selection::one(run), &us, |_| {})
+            .await
+            .unwrap()
+    };
+    assert_eq!(act(Action::Pause).await, 1);
+    let _worker = toys.worker();
+    // Whoever comes after it is served meanwhile.
+    let next = toys.start(&Errand::simple()).await;
+    toys.until(next, "waiting").await;
+    assert_eq!(toys.world.calls(run, "first"), 0);
+    assert_eq!(act(Action::Resume).await, 1);
+    crate::harness::eventually("a worker looks at it again", || async {
+        let hurry = "update engine.run set due_at = now() where id = $1 and state = 'parked' and due_at < 'infinity'";
+        sqlx::query(hurry).bind(run).execute(&*toys.database).await.unwrap();
+        (toys.world.calls(run, "first") == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_upgrade_is_checked_by_playing_every_live_run_through_its_past_without_touching_it() {
     let toys = Toys::new().await;
     let worker = toys.worker();

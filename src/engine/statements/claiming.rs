@@ -84,23 +84,25 @@ pub(crate) struct Front {
     pub seen: DateTime<Utc>,
 }
 
-/// Looks for turns that are due and not taken, half a day back at most; from `since` on where what came before was seen.
-/// `advance` is where the turns of the priority lie, in seconds from now.
+/// Looks for turns that are due and not taken: from `since` on where what came before was seen, or from so long before the
+/// present. `advance` is where the turns of the priority lie, in seconds from now.
 pub(crate) async fn front(
     conn: &mut PgConnection,
     queue: &str,
     advance: f64,
     since: Option<DateTime<Utc>>,
+    reach: Duration,
 ) -> sqlx::Result<Front> {
     sqlx::query_as!(
         Front,
         r#"with edge as (select now() + $2 * interval '1 second' as present)
            select extract(epoch from present - front)::float8 as behind,
                coalesce(front, present - interval '1 second') as "seen!"
-           from edge, engine.front($1, coalesce($3, present - interval '12 hours'), present - interval '1 second') as front"#,
+           from edge, engine.front($1, coalesce($3, present - $4::float8 * interval '1 second'), present - interval '1 second') as front"#,
         queue,
         advance,
         since,
+        reach.as_secs_f64(),
     )
     .fetch_one(conn)
     .await
@@ -142,14 +144,19 @@ pub(crate) async fn renew(
     .await
 }
 
-/// Gives back runs that were claimed but not begun.
+/// Gives back runs that were claimed but not begun. They were the next in their queue, and are again, also where the turns of
+/// all that wait there have come long ago.
 pub(crate) async fn release(conn: &mut PgConnection, ids: &[Uuid], epochs: &[i64]) -> sqlx::Result<u64> {
     let done = sqlx::query!(
-        "update engine.run r
-         set state = 'ready', owner = null, due_at = case when r.control = 'paused' then 'infinity' else now() end,
-             was_due = case when r.control = 'paused' then now() end
-         from unnest($1::uuid[], $2::bigint[]) as held (id, epoch)
-         where r.id = held.id and r.id = any ($1) and r.epoch = held.epoch and r.owner is not null",
+        "with queues as materialized (
+             select queue, coalesce(engine.front(queue, now() - interval '12 hours', now()), now()) as front
+             from (select distinct queue from engine.run where id = any ($1)) q)
+         update engine.run r
+         set state = 'ready', owner = null, due_at = case when r.control = 'paused' then 'infinity' else queues.front end,
+             was_due = case when r.control = 'paused' then queues.front end
+         from unnest($1::uuid[], $2::bigint[]) as held (id, epoch), queues
+         where r.id = held.id and r.id = any ($1) and r.epoch = held.epoch and r.owner is not null
+             and queues.queue = r.queue",
         ids,
         epochs,
     )

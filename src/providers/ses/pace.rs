@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
+};
 
 use super::QUOTA_PAUSE;
 
@@ -27,7 +30,13 @@ pub(super) struct Pace {
     state: Mutex<State>,
     /// Held by the first in the line, who alone looks when the next turn is. So a refusal slows all those that wait.
     first: tokio::sync::Mutex<()>,
+    /// Whether SES has been asked for its limits and has not answered for the first time.
+    asking: watch::Sender<bool>,
 }
+
+/// How long sends wait for SES' first word about its limits. It is asked as soon as the process starts: what had piled up by
+/// then would otherwise leave all at once.
+const FIRST_WORD: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 struct State {
@@ -42,8 +51,20 @@ struct State {
 }
 
 impl Pace {
+    /// SES is asked for its limits.
+    pub fn asks(&self) {
+        self.asking.send_replace(true);
+    }
+
+    /// It has told them, or did not answer.
+    pub fn has_asked(&self) {
+        self.asking.send_replace(false);
+    }
+
     /// Returns when it is the caller's turn to send.
     pub async fn turn(&self) {
+        let mut asking = self.asking.subscribe();
+        let _ = timeout(FIRST_WORD, asking.wait_for(|asking| !asking)).await;
         let _first = self.first.lock().await;
         loop {
             let turn = self.state().take_turn(Instant::now());
@@ -54,8 +75,10 @@ impl Pace {
         }
     }
 
-    pub fn allow(&self, limit: f64) {
-        self.state().limit = Some(limit.max(SLOWEST));
+    /// SES takes so many a second. Says whether that is news.
+    pub fn allow(&self, limit: f64) -> bool {
+        let limit = Some(limit.max(SLOWEST));
+        std::mem::replace(&mut self.state().limit, limit) != limit
     }
 
     /// SES has refused a send because of its rate. Says whether that is news: those that were under way together are
