@@ -178,3 +178,58 @@ fn expect(what: &str, got: &Value, recorded: &Value) -> Result<(), String> {
         Err(format!("{what}: got {got}, recorded {recorded}"))
     }
 }
+
+/// Each status of MMG, what becomes of the message, and its substatuses with their words, as Notify has them.
+const MMG: [&str; 4] = [
+    "2 permanent-failure: 1 Number does not exist; 4 Rejected by operator; 5 Unidentified Subscriber; 9 Undelivered; \
+     11 Service for Subscriber suspended; 12 Illegal equipment; 2049 Subscriber IMSI blacklisted; \
+     2050 Number blacklisted in do-not-disturb blacklist; 2052 Destination number blacklisted; \
+     2053 Source address blacklisted",
+    "3 delivered: 2 Delivered to operator; 5 Delivered to handset",
+    "4 temporary-failure: 6 Absent Subscriber; 8 Roaming not allowed; 13 SMS Not Supported; 15 Expired; \
+     27 Absent Subscriber; 29 Invalid delivery report; 32 Delivery Failure",
+    "5 permanent-failure: 6 Network out of coverage; 8 Incorrect number prefix; 10 Number on do-not-disturb service; \
+     11 Sender id not registered; 13 Sender id blacklisted; 14 Destination number blacklisted; 19 Routing unavailable; \
+     20 Rejected by anti-flooding mechanism; 21 System error; 23 Duplicate message id; 24 Message formatted incorrectly; \
+     25 Message too long; 51 Missing recipient value; 52 Invalid destination",
+];
+
+/// Firetext's codes of failures, and what becomes of the message.
+const FIRETEXT: [&str; 2] = [
+    "temporary-failure: 000 No error reported; 102 Absent Subscriber; 103 Subscriber Busy; 104 No Subscriber Memory; \
+     302 SMS Not Supported; 900 Routing Error",
+    "permanent-failure: 101 Unknown Subscriber; 201 Invalid Number; 301 SMS Not Supported; 401 Message Rejected",
+];
+
+#[test]
+fn every_code_of_both_firms_has_its_status_and_its_words() {
+    let mut codes = 0;
+    let mut check = |receipt: Receipt, becomes: &str, reason: &str| {
+        let after = decide(Status::Sending, Some(receipt.provider.name()), &receipt);
+        assert_eq!(after.map(Status::as_str), Some(becomes), "{receipt:?}");
+        assert_eq!(receipt.detailed_status().as_deref(), Some(reason), "{receipt:?}");
+        codes += 1;
+    };
+    for row in MMG {
+        let (status, reasons) = row.split_once(": ").unwrap();
+        let (status, becomes) = status.split_once(' ').unwrap();
+        for reason in reasons.split("; ") {
+            let (code, _) = reason.split_once(' ').unwrap();
+            let body = json!({"CID": ID, "status": status, "substatus": code});
+            check(
+                mmg::parse(body.to_string().as_bytes()).unwrap().receipt,
+                becomes,
+                reason,
+            );
+        }
+    }
+    for row in FIRETEXT {
+        let (becomes, reasons) = row.split_once(": ").unwrap();
+        for reason in reasons.split("; ") {
+            let (code, _) = reason.split_once(' ').unwrap();
+            let body = format!("status=1&reference={ID}&code={code}");
+            check(firetext::parse(body.as_bytes()).unwrap().receipt, becomes, reason);
+        }
+    }
+    assert_eq!(codes, 43);
+}

@@ -39,8 +39,8 @@ const REMEMBERED: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(2);
 
 /// A look goes over all that may be behind, dead index entries included, after this many times as long as that took the last
-/// time; in between it begins where the workers were found.
-const SPARING: u32 = 50;
+/// time; in between it begins where the workers were found. Only what people resume turns up behind that.
+const SPARING: u32 = 1_000;
 
 /// How far back a look goes at most, and where it begins if the way from there was too long the last time.
 const REACH: Duration = Duration::from_secs(12 * 60 * 60);

@@ -141,8 +141,8 @@ async fn what_one_service_has_piled_up_does_not_hold_up_the_texts_of_another() {
             let (many, few) = (Client::live(&herald), Client::of_another_service(&herald));
             let mut ids = send(&many, 1).await;
             backlog(&herald, &ids[0], TEXTS, LEFT_LYING).await;
-            // The API has just seen how far the workers are, before that hour, and believes it for a second.
-            outage(1.5).await;
+            // The API has just seen how far the workers are, before that hour, and believes it for five seconds.
+            outage(6.0).await;
             let lying = "select count(*) from engine.run where queue = 'send-sms' and state = 'ready'";
             let began = Instant::now();
             let _worker = herald.worker();
