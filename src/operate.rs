@@ -1,6 +1,6 @@
-//! Commands of operators: look at runs, queues, callbacks, providers and templates, and lay hands on them. What is changed leaves a
-//! row with who it was and why. Results go to standard output, as text for people or as JSON, one object a line; progress
-//! to standard error.
+//! Commands of operators: look at runs, queues, callbacks, providers and templates, and lay hands on them. What is changed
+//! leaves a row with who it was and why. Results go to standard output, as text for people or as JSON, one object a line;
+//! progress to standard error.
 
 mod callbacks;
 mod providers;

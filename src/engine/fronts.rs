@@ -43,7 +43,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 const SPARING: u32 = 1_000;
 
 /// How far back a look goes at most, and where it begins if the way from there was too long the last time.
-const REACH: Duration = Duration::from_secs(12 * 60 * 60);
+pub(crate) const REACH: Duration = Duration::from_secs(12 * 60 * 60);
 const SHORT_REACH: Duration = Duration::from_secs(60);
 
 /// Runs of one queue and one priority.

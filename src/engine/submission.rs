@@ -96,11 +96,11 @@ pub struct NewRun {
 /// How a run stands against others that are ready in its queue. It is an advance in time, so that nothing starves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Priority {
-    /// Ahead of everything normal that has come within a day.
+    /// Ahead of everything normal that has come within half a day.
     Urgent,
     #[default]
     Normal,
-    /// Behind everything normal that comes within a day.
+    /// Behind everything normal that comes within half a day.
     Bulk,
 }
 

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
-    fronts::{Class, Fronts},
+    fronts::{Class, Fronts, REACH},
     submission::NewRun,
 };
 
@@ -28,9 +28,6 @@ const FURTHEST: Duration = Duration::from_secs(11 * 60 * 60);
 
 /// Shares that are remembered before those whose last turn has been taken are forgotten.
 const REMEMBERED: usize = 10_000;
-
-/// A turn that is older than that counts nowhere: no look at the workers goes back so far.
-const OLD: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// Whose turns are counted together.
 type Share = (Class, Uuid);
@@ -113,7 +110,7 @@ impl Taken {
             let passed = if *of == class {
                 Some(front)
             } else {
-                now.checked_sub(OLD)
+                now.checked_sub(REACH)
             };
             passed.is_none_or(|passed| *turn > passed)
         });
