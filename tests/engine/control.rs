@@ -278,8 +278,7 @@ async fn a_run_that_was_cancelled_and_failed_before_it_learnt_it_never_calls_aga
     for run in [tried_again, put_away] {
         toys.until(run, "failed").await;
     }
-    worker.abort();
-    let _ = worker.await;
+    worker.kill().await;
     sqlx::query("update engine.run set control = 'cancelled'")
         .execute(&*toys.database)
         .await

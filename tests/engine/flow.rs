@@ -87,7 +87,7 @@ async fn a_full_queue_still_recovers_the_run_of_a_dead_worker() {
     let run = toys.start_as(errand()).await;
     let worker = toys.worker();
     toys.world.called().await;
-    worker.abort();
+    worker.kill().await;
     let _next = toys.worker();
     toys.until(run, "waiting").await;
 }
@@ -225,7 +225,7 @@ async fn a_key_whose_holder_died_is_freed() {
     let worker = toys.worker();
     toys.world.called().await;
     let next = toys.start_as(errand().keyed("one", 1)).await;
-    worker.abort();
+    worker.kill().await;
     let _worker = toys.worker();
     toys.until(holder, "waiting").await;
     eventually("the next one is called", || async {

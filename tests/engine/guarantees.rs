@@ -115,7 +115,7 @@ async fn a_failed_attempt_is_persisted_with_its_number_its_reason_and_its_next_t
         (toys.row(run).await? == ("sleeping".to_owned(), 2, Some("busy".to_owned()))).then_some(())
     })
     .await;
-    worker.abort();
+    worker.kill().await;
     let _next = toys.worker();
     let due_in_minutes: f64 =
         sqlx::query_scalar("select (extract(epoch from due_at - now()) / 60)::float8 from engine.run where id = $1")
@@ -269,7 +269,7 @@ async fn a_sleep_outlives_its_worker_and_happens_once() {
     let worker = toys.worker();
     let run = toys.start(&Nap { ms: 1_000, more: 0 }).await;
     toys.until(run, "sleeping").await;
-    worker.abort();
+    worker.kill().await;
     assert_eq!(toys.notes(run).await, ["asleep"]);
     let _next = toys.worker();
     toys.until(run, "over").await;
@@ -345,8 +345,7 @@ async fn runs_whose_journals_cannot_be_read_for_a_while_are_not_taken_for_poison
     let worker = toys.worker();
     let run = toys.start(&Errand::simple()).await;
     toys.until(run, "waiting").await;
-    worker.abort();
-    let _ = worker.await;
+    worker.kill().await;
     let mut lock = toys.database.begin().await.unwrap();
     sqlx::query("lock table engine.journal in access exclusive mode")
         .execute(&mut *lock)

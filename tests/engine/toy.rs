@@ -9,7 +9,7 @@ use herald_engine::{
     RetryPolicy, Run, Signal, Submission, Worker, WorkerSettings, Workflow,
 };
 use serde::{Deserialize, Serialize};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool, postgres::PgConnectOptions};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -208,6 +208,33 @@ impl Effect for LastNote {
     }
 }
 
+/// A worker, until it is killed or let go of.
+#[must_use = "it dies when it is let go of"]
+pub struct ToyWorker {
+    database: PgPool,
+    /// The name of its connections.
+    name: String,
+    alive: std::sync::mpsc::Sender<()>,
+    life: JoinHandle<()>,
+}
+
+impl ToyWorker {
+    /// Its sudden death. When this returns, what the database was doing for it is over too.
+    pub async fn kill(self) {
+        drop(self.alive);
+        self.life.await.unwrap();
+        eventually("the database has done with a dead worker", || async {
+            sqlx::query_scalar("select count(*) = 0 from pg_stat_activity where application_name = $1")
+                .bind(&self.name)
+                .fetch_one(&self.database)
+                .await
+                .is_ok_and(|over: bool| over)
+                .then_some(())
+        })
+        .await;
+    }
+}
+
 /// A database, a client, and workers to come and go.
 pub struct Toys {
     pub database: Database,
@@ -230,13 +257,13 @@ impl Toys {
         }
     }
 
-    /// A worker with short leases. Aborting the task is its sudden death.
-    pub fn worker(&self) -> JoinHandle<()> {
+    /// A worker with short leases.
+    pub fn worker(&self) -> ToyWorker {
         self.worker_by(&self.database.url)
     }
 
     /// A worker that reaches the database by this address.
-    pub fn worker_by(&self, url: &str) -> JoinHandle<()> {
+    pub fn worker_by(&self, url: &str) -> ToyWorker {
         self.worker_of(
             url,
             Registry::new(self.world.clone())
@@ -247,40 +274,45 @@ impl Toys {
     }
 
     /// A worker that knows these stories.
-    pub fn worker_of(&self, url: &str, registry: Registry<World>) -> JoinHandle<()> {
+    pub fn worker_of(&self, url: &str, registry: Registry<World>) -> ToyWorker {
         let settings = WorkerSettings {
             lease: Duration::from_secs(1),
             deaths: 2,
             concurrency: 8,
             ..WorkerSettings::default()
         };
-        let url = url.to_owned();
-        tokio::spawn(async move {
-            // A runtime of its own dies with everything that runs in it, its connections included.
-            let (_alive, dead) = std::sync::mpsc::channel::<()>();
-            tokio::task::spawn_blocking(move || {
-                let runtime = tokio::runtime::Builder::new_multi_thread()
-                    .worker_threads(1)
-                    .enable_all()
-                    .build()
-                    .unwrap();
-                runtime.spawn(async move {
-                    let pool = PgPool::connect(&url).await.unwrap();
-                    let client = Client::new(pool.clone(), BatchLimits::default());
-                    let worker = Worker {
-                        listening: pool.clone(),
-                        pool,
-                        client,
-                        queues: vec![QUEUE, SECOND_QUEUE],
-                        settings,
-                    };
-                    worker.run(registry, std::future::pending()).await.unwrap();
-                });
-                let _ = dead.recv();
-                runtime.shutdown_background();
+        let name = format!("toy {}", Uuid::now_v7());
+        let options: PgConnectOptions = url.parse().unwrap();
+        let options = options.application_name(&name);
+        // A runtime of its own dies with everything that runs in it, its connections included.
+        let (alive, dead) = std::sync::mpsc::channel::<()>();
+        let life = tokio::task::spawn_blocking(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.spawn(async move {
+                let pool = PgPool::connect_with(options).await.unwrap();
+                let client = Client::new(pool.clone(), BatchLimits::default());
+                let worker = Worker {
+                    listening: pool.clone(),
+                    pool,
+                    client,
+                    queues: vec![QUEUE, SECOND_QUEUE],
+                    settings,
+                };
+                worker.run(registry, std::future::pending()).await.unwrap();
             });
-            std::future::pending().await
-        })
+            let _ = dead.recv();
+            runtime.shutdown_timeout(Duration::from_secs(30));
+        });
+        ToyWorker {
+            database: self.database.clone(),
+            name,
+            alive,
+            life,
+        }
     }
 
     pub async fn start<W: Workflow>(&self, workflow: &W) -> Uuid {

@@ -13,8 +13,7 @@ async fn killed_in_the_call(errand: &Errand) -> (Toys, Uuid) {
     let worker = toys.worker();
     let run = toys.start(errand).await;
     toys.world.called().await;
-    worker.abort();
-    let _ = worker.await;
+    worker.kill().await;
     (toys, run)
 }
 

@@ -37,8 +37,7 @@ async fn a_story_whose_steps_were_renamed_does_them_not_again_but_is_parked_unti
     let old = toys.worker();
     let run = toys.start(&Errand::simple()).await;
     toys.until(run, "waiting").await;
-    old.abort();
-    let _ = old.await;
+    old.kill().await;
     let renamed = Registry::new(toys.world.clone()).add::<RenamedStep>();
     let new = toys.worker_of(&toys.database.url, renamed);
     toys.answer(run, "a", "hello").await;
@@ -48,8 +47,7 @@ async fn a_story_whose_steps_were_renamed_does_them_not_again_but_is_parked_unti
         Some("the story comes to the new step \"premier\" without the recorded step \"first\"")
     );
     assert_eq!(toys.world.calls(run, "premier"), 0);
-    new.abort();
-    let _ = new.await;
+    new.kill().await;
     let _old = toys.worker();
     crate::harness::eventually("the old version goes on", || async {
         let hurry = "update engine.run set due_at = now() where id = $1 and state = 'parked'";
@@ -68,8 +66,7 @@ async fn a_redriven_run_does_not_do_again_what_another_version_has_renamed() {
     let run = toys.start(&Errand::simple()).await;
     toys.answer(run, "a", "hello").await;
     toys.until(run, "failed").await;
-    old.abort();
-    let _ = old.await;
+    old.kill().await;
     let us = Actor {
         name: "a test".to_owned(),
         reason: "to see what happens".to_owned(),
@@ -89,8 +86,7 @@ async fn a_parked_run_that_is_paused_is_looked_at_by_nobody_until_it_is_resumed(
     let ignorant = toys.worker_of(&toys.database.url, Registry::new(toys.world.clone()).add::<Nap>());
     let run = toys.start(&Errand::simple()).await;
     toys.until(run, "parked").await;
-    ignorant.abort();
-    let _ = ignorant.await;
+    ignorant.kill().await;
     let act = async |action| {
         let us = Actor {
             name: "a test".to_owned(),
@@ -121,8 +117,7 @@ async fn an_upgrade_is_checked_by_playing_every_live_run_through_its_past_withou
     let worker = toys.worker();
     let begun = toys.start(&Errand::simple()).await;
     toys.until(begun, "waiting").await;
-    worker.abort();
-    let _ = worker.await;
+    worker.kill().await;
     let fresh = toys.start(&Errand::simple()).await;
     let unknown = toys.start(&Nap { ms: 0, more: 0 }).await;
     let before = everything(&toys).await;
