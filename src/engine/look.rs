@@ -69,7 +69,9 @@ pub struct Page {
 #[derive(Debug, Clone, Serialize)]
 pub struct Entry {
     pub at: DateTime<Utc>,
-    /// `claimed`, `signal`, or the kind of the journal's event: `intent`, `done`, `failed`, `resent`, …
+    /// `claimed`, `unrecorded`, `signal`, or the kind of the journal's event: `intent`, `done`, `failed`, `resent`, …
+    /// `unrecorded` stands for claims that left nothing in the journal: their workers died, lost the run, gave it back, or
+    /// could not read it. They were before its time, which is the next claim's or that of the look, and after the last claim.
     pub kind: String,
     pub step: Option<String>,
     /// Which claim of the run it belongs to.
@@ -128,7 +130,7 @@ pub const COUNTED_AS: [&str; 8] = [
 
 /// What is counted exactly.
 const COUNTED: i64 = 10_000;
-const MOST_ENTRIES: i64 = 10_000;
+const MOST_ENTRIES: u16 = 10_000;
 
 /// Everything about one run; none when nothing is known of it.
 ///
@@ -137,12 +139,13 @@ const MOST_ENTRIES: i64 = 10_000;
 pub async fn run(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<RunView>> {
     let conn = &mut *pool.acquire().await?;
     let row = sql::live(conn, &[id], &Selection::default(), 1).await?.pop();
-    let written = sql::written(conn, id, MOST_ENTRIES).await?;
+    let written = sql::written(conn, id, MOST_ENTRIES.into()).await?;
     if row.is_none() && written.is_empty() {
         return Ok(None);
     }
-    let mut timeline = timeline(written);
-    for signal in sql::arrived(conn, id, MOST_ENTRIES).await? {
+    let live = row.as_ref().filter(|_| written.len() < MOST_ENTRIES.into());
+    let mut timeline = timeline(written, live);
+    for signal in sql::arrived(conn, id, MOST_ENTRIES.into()).await? {
         timeline.push(Entry {
             at: signal.at,
             kind: "signal".to_owned(),
@@ -300,12 +303,13 @@ fn limits(queue: &QueueRow) -> QueueLimits {
     }
 }
 
-fn timeline(written: Vec<WrittenRow>) -> Vec<Entry> {
+fn timeline(written: Vec<WrittenRow>, live: Option<&LiveRow>) -> Vec<Entry> {
     let mut entries = Vec::new();
-    let mut claim = None;
+    let mut claim = 0;
     for row in written {
-        if let Some(at) = row.claimed_at.filter(|_| claim != Some(row.epoch)) {
-            claim = Some(row.epoch);
+        if let Some(at) = row.claimed_at.filter(|_| claim != row.epoch) {
+            entries.extend(unrecorded(at, claim + 1, row.epoch - 1));
+            claim = row.epoch;
             entries.push(Entry {
                 at,
                 kind: "claimed".to_owned(),
@@ -328,7 +332,23 @@ fn timeline(written: Vec<WrittenRow>) -> Vec<Entry> {
             details: event,
         }));
     }
+    if let Some(row) = live {
+        // Whoever holds it may still write.
+        let over = row.epoch - i64::from(row.state == "running");
+        entries.extend(unrecorded(row.seen_at, claim + 1, over));
+    }
     entries
+}
+
+fn unrecorded(at: DateTime<Utc>, first: i64, last: i64) -> Option<Entry> {
+    (first <= last).then(|| Entry {
+        at,
+        kind: "unrecorded".to_owned(),
+        step: None,
+        epoch: None,
+        owner: None,
+        details: serde_json::json!({ "first_epoch": first, "last_epoch": last }),
+    })
 }
 
 async fn view(conn: &mut PgConnection, row: LiveRow, decided: &[QueueRow]) -> sqlx::Result<LiveView> {

@@ -302,3 +302,39 @@ async fn a_look_for_what_is_not_there_reads_a_bounded_number_and_says_where_to_g
     let read = read(&pool).await - before;
     assert!(changed == 1 && read <= MANY * 3, "{changed} changed, {read} read");
 }
+
+#[tokio::test]
+async fn claims_that_left_nothing_in_the_journal_are_in_the_timeline_all_the_same() {
+    let toys = Toys::new().await;
+    let run = toys.start_as(errand()).await;
+    let timeline = async || {
+        let view = look::run(&toys.database, run).await.unwrap().unwrap();
+        assert!(view.timeline.is_sorted_by_key(|entry| entry.at));
+        let of = |kind| move |entry: &look::Entry| (entry.kind == kind).then(|| entry.clone());
+        let claimed: Vec<_> = view.timeline.iter().filter_map(of("claimed")).collect();
+        let lost: Vec<_> = view.timeline.iter().filter_map(of("unrecorded")).collect();
+        (
+            claimed
+                .into_iter()
+                .map(|entry| entry.epoch.unwrap())
+                .collect::<Vec<_>>(),
+            lost.into_iter().map(|entry| entry.details).collect::<Vec<_>>(),
+        )
+    };
+    assert_eq!(timeline().await, (vec![], vec![]));
+    // Two workers died with it, and a third one has it.
+    sqlx::query("update engine.run set state = 'running', epoch = 3, owner = gen_random_uuid(), due_at = now() + interval '1 hour'")
+        .execute(&*toys.database)
+        .await
+        .unwrap();
+    let lost = |first: i64, last: i64| serde_json::json!({ "first_epoch": first, "last_epoch": last });
+    assert_eq!(timeline().await, (vec![], vec![lost(1, 2)]));
+    // It dies too.
+    sqlx::query("update engine.run set due_at = now()")
+        .execute(&*toys.database)
+        .await
+        .unwrap();
+    let _worker = toys.worker();
+    toys.until(run, "waiting").await;
+    assert_eq!(timeline().await, (vec![4], vec![lost(1, 3)]));
+}

@@ -19,6 +19,8 @@ pub(crate) struct LiveRow {
     pub due_at: Option<DateTime<Utc>>,
     /// Whether that is over.
     pub overdue: bool,
+    /// How often it was claimed.
+    pub epoch: i64,
     pub owner: Option<Uuid>,
     pub attempt: i32,
     pub deaths: i16,
@@ -32,6 +34,7 @@ pub(crate) struct LiveRow {
     pub expires_at: Option<DateTime<Utc>>,
     pub control: Option<String>,
     pub control_reason: Option<String>,
+    pub seen_at: DateTime<Utc>,
 }
 
 /// The ids of the next live runs after the id `after`.
@@ -56,8 +59,8 @@ pub(crate) async fn live(
     sqlx::query_as!(
         LiveRow,
         r#"select id, workflow, queue, state, nullif(due_at, 'infinity') as due_at, due_at <= now() as "overdue!",
-               owner, attempt, deaths, waits_for, last_error, created_at, tenant, key, key_limit, start_by, expires_at,
-               control, control_reason
+               epoch, owner, attempt, deaths, waits_for, last_error, created_at, tenant, key, key_limit, start_by,
+               expires_at, control, control_reason, now() as "seen_at!"
            from engine.run
            where id = any ($1)
              and ($2::text is null or workflow = $2) and ($3::text is null or queue = $3)
