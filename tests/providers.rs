@@ -366,6 +366,16 @@ async fn trouble_of_the_provider_is_told_from_trouble_with_a_message_and_from_wh
     for answer in [Answer::Close, Answer::Hang] {
         assert!(outcome("mmg", answer).await.unwrap_err().is_fault());
     }
+    let later = Answer::Http {
+        status: 503,
+        headers: "Retry-After: 120\r\n".to_owned(),
+        body: "x".to_owned(),
+        truncate: false,
+    };
+    assert!(
+        outcome("mmg", later).await.unwrap_err().is_fault(),
+        "it says when to come back"
+    );
     let quota = xml_error("Throttling", "Daily message quota exceeded.");
     assert!(
         outcome("ses", Answer::text(454, &quota))

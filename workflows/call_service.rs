@@ -7,12 +7,13 @@
 //! So nothing is forgotten, and nobody polls.
 //!
 //! The circuit breaker needs no state of its own: what an endpoint that does not answer costs is this one run, asleep
-//! under a back-off that grows from seconds to half an hour. No other lane waits for it. Once it has failed, what has
-//! waited for a day is given up without another call; people can replay it (`herald callbacks replay`).
+//! under a back-off that grows from seconds to half an hour. No other lane waits for it. Once it has failed for half an
+//! hour, what has waited for a day is given up without another call; people can replay it (`herald callbacks replay`).
 //!
-//! One event that an endpoint cannot bear must not make it deaf: when calls have failed for half an hour, one that fails is
-//! followed at once by one about the second event that waits. If that is taken, the first is undeliverable; otherwise it
-//! stays the first. At once, as otherwise an endpoint that recovers in between would look as if it could not bear the first.
+//! One event that an endpoint cannot bear must not make it deaf: when calls about it have failed for half an hour, one that
+//! fails is followed at once by one about the second event that waits, and, where that is taken, by one more about the first.
+//! If that fails too, the first is undeliverable; otherwise it stays the first. At once, and once more, as otherwise an
+//! endpoint that recovers in between, or half of which is ill, would look as if it could not bear the first.
 //!
 //! A worker that dies between a call and our commit calls again, with the same event id.
 

@@ -1,11 +1,14 @@
 //! Finds the email that a receipt of SES is about, and hands the receipt to its delivery. The receipt may be faster
 //! than the commit that records SES's reference; what nobody knows after minutes was not sent by us.
 
-use herald_engine::{AttemptError, Failure, Prepared, Queue, Run, Workflow};
+use herald_engine::{AttemptError, Failure, Prepared, Queue, Run, Seldom, Workflow};
 use herald_message::receipt::Receipt;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{Tools, queues, receipts, retry};
+
+/// Whoever shares our topics can make many of them.
+static OF_NOBODY: Seldom = Seldom::new();
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FindEmail {
@@ -22,7 +25,9 @@ impl Workflow for FindEmail {
         match look_for(run, || tools.find_email(&self.reference)).await? {
             Some(id) => run.signal("handed over", receipts::to_delivery(id, self.receipt)?),
             None => {
-                tracing::warn!("a receipt of SES is about no email of ours");
+                if let Some(times) = OF_NOBODY.happened() {
+                    tracing::warn!(times, "a receipt of SES is about no email of ours");
+                }
                 Ok(())
             }
         }

@@ -120,9 +120,9 @@ pub(crate) fn calling_after(failures: usize) -> Duration {
         .mul_f64(rand::rng().random_range(1.0..1.2))
 }
 
-/// Whether a service has failed so often in a row, for half an hour, that its next failure is followed by a call about
-/// another event.
-pub(crate) fn tries_another(failures: usize) -> bool {
+/// Whether a service that has failed so often in a row has done so for half an hour: long enough to ask whether it is one
+/// event that it cannot bear, and to give up what has waited for [`TELLING_PATIENCE`].
+pub(crate) fn is_long(failures: usize) -> bool {
     failures >= 6
 }
 

@@ -20,6 +20,9 @@ use serde::{Deserialize, Serialize};
 /// What a decision looks at as the present: a second or two of trouble must show.
 pub const LATELY: Duration = Duration::from_secs(3);
 
+/// Where little is sent, this is the present.
+pub const RECENTLY: Duration = Duration::from_secs(10);
+
 /// What errors are counted in.
 pub const MINUTE: Duration = Duration::from_secs(60);
 
@@ -37,7 +40,7 @@ pub const ALERTS: [&str; 7] = [
     "ses_refuses_us",
 ];
 
-/// With less traffic than this in a minute nothing is said about a provider by what it fails.
+/// With less traffic than this nothing is said about a provider by what it fails.
 const FEW: i64 = 5;
 
 /// The numbers of the rules.
@@ -172,11 +175,14 @@ impl Policy {
         })
     }
 
-    /// Whether it all but fails: much of what it was asked lately, or everything in a minute.
+    /// Whether it all but fails: much of what it was asked lately, or everything in ten seconds or a minute.
     pub fn is_failing(&self, side: &Watched) -> bool {
-        let Watched { lately, before, .. } = side;
+        let Watched {
+            lately, recent, before, ..
+        } = side;
         let lately_fails = lately.faults >= self.outage_faults.max(1) && share(lately) >= self.outage_share;
-        lately_fails || (before.requests >= FEW && before.faults == before.requests)
+        let fails_all = |tally: &Tally| tally.requests >= FEW && tally.faults == tally.requests;
+        lately_fails || fails_all(recent) || fails_all(before)
     }
 
     /// Whether nobody serves a channel: all of its providers fail, as far as one look can tell.

@@ -38,6 +38,7 @@ use crate::{
 
 /// Whoever knows our address can post.
 static TURNED_AWAY: Seldom = Seldom::new();
+static OF_NOBODY: Seldom = Seldom::new();
 
 /// Names and passwords of the firms. Where a list is empty nobody gets in.
 #[derive(Clone, Default)]
@@ -109,10 +110,13 @@ async fn keep(app: &App, provider: Provider, text: Result<InboundText, NoText>) 
     drop(connection);
     let Some(service_id) = service else {
         // Our table of numbers is wrong, or a permission was withdrawn: nothing that the firm could mend.
-        tracing::error!(
-            provider = provider.name(),
-            "a text came for a number that receives none"
-        );
+        if let Some(times) = OF_NOBODY.happened() {
+            tracing::error!(
+                provider = provider.name(),
+                times,
+                "a text came for a number that receives none"
+            );
+        }
         return Ok(Reply::Kept(Acknowledged::OfNobody(provider)));
     };
     let received = received_text(app, provider, service_id, text, Utc::now());

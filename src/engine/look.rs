@@ -3,6 +3,7 @@
 
 mod standstill;
 
+use standstill::Around;
 pub use standstill::Standstill;
 
 use chrono::{DateTime, Utc};
@@ -130,6 +131,9 @@ pub const COUNTED_AS: [&str; 8] = [
 
 /// What is counted exactly.
 const COUNTED: i64 = 10_000;
+
+/// Of what is before each run of a list.
+const COUNTED_IN_LISTS: i64 = 100;
 const MOST_ENTRIES: u16 = 10_000;
 
 /// Everything about one run; none when nothing is known of it.
@@ -158,8 +162,8 @@ pub async fn run(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<RunView>> {
     timeline.sort_by_key(|entry| entry.at);
     let live = match row {
         Some(row) => {
-            let decided = sql::queues(conn).await?;
-            Some(view(conn, row, &decided).await?)
+            let mut around = Around::new(sql::queues(conn).await?, COUNTED);
+            Some(view(conn, row, &mut around).await?)
         }
         None => None,
     };
@@ -194,10 +198,10 @@ pub async fn runs(pool: &PgPool, selection: &Selection, after: Option<Uuid>, lim
     } else {
         last
     };
-    let decided = sql::queues(conn).await?;
+    let mut around = Around::new(sql::queues(conn).await?, COUNTED_IN_LISTS);
     let mut runs = Vec::new();
     for row in rows {
-        runs.push(view(conn, row, &decided).await?);
+        runs.push(view(conn, row, &mut around).await?);
     }
     Ok(Page { runs, next })
 }
@@ -351,8 +355,8 @@ fn unrecorded(at: DateTime<Utc>, first: i64, last: i64) -> Option<Entry> {
     })
 }
 
-async fn view(conn: &mut PgConnection, row: LiveRow, decided: &[QueueRow]) -> sqlx::Result<LiveView> {
-    let standstill = Standstill::of(conn, &row, decided).await?;
+async fn view(conn: &mut PgConnection, row: LiveRow, around: &mut Around) -> sqlx::Result<LiveView> {
+    let standstill = Standstill::of(conn, &row, around).await?;
     Ok(LiveView {
         id: row.id,
         workflow: row.workflow,

@@ -17,17 +17,27 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// Runs after the id `after`: of those that the selection names, or else of all.
+    /// Runs after the id `after`: of those that the selection names; of the failed or the parked, where it means these; or
+    /// else of all.
     pub async fn after(conn: &mut PgConnection, selection: &Selection, after: Uuid) -> sqlx::Result<Self> {
-        let runs = if selection.ids.is_empty() {
-            sql::next_runs(conn, after, i64::try_from(MOST).unwrap_or(i64::MAX)).await?
-        } else {
-            let mut named = selection.ids.clone();
-            named.retain(|run| *run > after);
-            named.sort_unstable();
-            named.dedup();
-            named.truncate(MOST);
-            named
+        let most = i64::try_from(MOST).unwrap_or(i64::MAX);
+        let runs = match selection.state.as_deref() {
+            _ if !selection.ids.is_empty() => {
+                let mut named = selection.ids.clone();
+                named.retain(|run| *run > after);
+                named.sort_unstable();
+                named.dedup();
+                named.truncate(MOST);
+                named
+            }
+            Some(state @ ("failed" | "parked")) => {
+                let queues = match &selection.queue {
+                    Some(queue) => vec![queue.clone()],
+                    None => sql::queue_names(conn).await?,
+                };
+                sql::next_dead(conn, &queues, state, after, most).await?
+            }
+            _ => sql::next_runs(conn, after, most).await?,
         };
         let next = runs.last().copied().filter(|_| runs.len() == MOST);
         Ok(Self { runs, next })

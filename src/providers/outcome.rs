@@ -49,14 +49,16 @@ pub(crate) const UNKNOWN_KEY: &str = "Request refused: authentication error";
 pub(crate) const NO_CREDENTIALS: &str = "Request failed: credentials could not be had";
 
 impl SendError {
-    /// Whether the trouble is the provider's own, or that of our way to it: no answer, a 5xx, one that nobody can read, or
-    /// our credentials are refused. Whatever else it refuses may be the message's fault, or that of our pace.
+    /// Whether the trouble is the provider's own, or that of our way to it: no answer, a 5xx, also one that says when to
+    /// come back, an answer that nobody can read, or our credentials are refused. Whatever else it refuses may be the
+    /// message's fault, or that of our pace.
     #[must_use]
     pub fn is_fault(&self) -> bool {
         match self.outcome {
             Outcome::Unknown => true,
             Outcome::Refused => self.is_of_credentials() || self.status.is_none_or(|status| status >= 500),
-            Outcome::Throttled { .. } | Outcome::Never => false,
+            Outcome::Throttled { .. } => self.status == Some(503),
+            Outcome::Never => false,
         }
     }
 

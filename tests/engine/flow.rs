@@ -126,6 +126,34 @@ async fn a_rate_holds_over_all_workers() {
 }
 
 #[tokio::test]
+async fn a_limit_that_is_set_again_fills_no_bucket() {
+    let toys = Toys::new().await;
+    let limit = async |burst| {
+        let limits = QueueLimits {
+            rate: Some(0.001),
+            burst: Some(burst),
+            ..QueueLimits::default()
+        };
+        change(&toys, QUEUE.0, QueueChange::Limit(limits)).await;
+    };
+    let _worker = toys.worker();
+    limit(2.0).await;
+    for _ in 0..3 {
+        toys.start_as(errand()).await;
+    }
+    toys.until_count("waiting", 2).await;
+    limit(2.0).await;
+    limit(5.0).await;
+    let tokens: f64 = sqlx::query_scalar("select tokens from engine.queue where name = $1")
+        .bind(QUEUE.0)
+        .fetch_one(&*toys.database)
+        .await
+        .unwrap();
+    assert!(tokens < 1.0, "{tokens} tokens");
+    assert_eq!(toys.count("ready").await, 1);
+}
+
+#[tokio::test]
 async fn a_rate_holds_for_runs_of_dead_workers_too() {
     let toys = Toys::new().await;
     let limits = QueueLimits {

@@ -221,7 +221,7 @@ async fn read(pool: &PgPool) -> i64 {
 }
 
 #[tokio::test]
-async fn a_look_for_what_is_not_there_reads_a_bounded_number_and_says_where_to_go_on() {
+async fn a_look_reads_a_bounded_number_and_says_where_to_go_on_whatever_there_is() {
     let toys = Toys::new().await;
     let options = (*toys.database.connect_options()).clone();
     // As the program's connections are.
@@ -287,6 +287,33 @@ async fn a_look_for_what_is_not_there_reads_a_bounded_number_and_says_where_to_g
             assert_eq!(page.next, Some(nth(10_000)), "{selection:?}");
         }
     }
+    // Neither a page that is full, nor the few that failed among them, nor the counts walk over what there is.
+    sqlx::query("update engine.run set state = 'failed', due_at = 'infinity' where id = $1")
+        .bind(nth(30_000))
+        .execute(&pool)
+        .await
+        .unwrap();
+    let failed = Selection {
+        state: Some("failed".to_owned()),
+        ..Selection::default()
+    };
+    for (selection, expected) in [(Selection::default(), 50), (failed, 1)] {
+        let before = read(&pool).await;
+        let page = look::runs(&pool, &selection, None, 50).await.unwrap();
+        let read = read(&pool).await - before;
+        assert_eq!(page.runs.len(), expected, "{selection:?}");
+        assert!(read <= MANY / 2, "{selection:?}: {read} read");
+    }
+    let before = read(&pool).await;
+    look::queues(&pool).await.unwrap();
+    let read_for_counts = read(&pool).await - before;
+    assert!(read_for_counts <= MANY / 2, "{read_for_counts} read");
+    sqlx::query("update engine.run set state = 'ready', due_at = now() where id = $1")
+        .bind(nth(30_000))
+        .execute(&pool)
+        .await
+        .unwrap();
+
     let before_last = look::runs(&pool, &last, Some(nth(MANY - 1)), 50).await.unwrap();
     assert_eq!((before_last.runs[0].id, before_last.next), (nth(MANY), None));
 

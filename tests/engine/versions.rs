@@ -1,7 +1,7 @@
 //! Two versions of the program: what one cannot read is left to the other.
 
 use herald_engine::{
-    Action, Actor, Attempted, Failure, Queue, Registry, Run, Selection, Workflow, check_upgrade, control,
+    Action, Actor, AttemptError, Attempted, Failure, Queue, Registry, Run, Selection, Workflow, check_upgrade, control,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -27,6 +27,22 @@ impl Workflow for RenamedStep {
             .await?;
         run.wait_for::<Answer>(std::time::Duration::from_millis(self.patience_ms))
             .await?;
+        Ok(())
+    }
+}
+
+/// The errand as another version tells it: it plans its first step in another form.
+#[derive(Debug, Serialize, Deserialize)]
+struct OtherPlan {}
+
+impl Workflow for OtherPlan {
+    type Tools = World;
+    const NAME: &'static str = "errand";
+    const QUEUE: Queue = QUEUE;
+
+    async fn run(self, run: &mut Run, _: &World) -> Result<(), Failure> {
+        let never = || std::future::ready(Err(AttemptError::again("it is not told any further")));
+        let _: Attempted<u64, String> = run.attempt("first", &Errand::simple().policy(), |_| never()).await?;
         Ok(())
     }
 }
@@ -145,6 +161,28 @@ async fn an_upgrade_is_checked_by_playing_every_live_run_through_its_past_withou
     assert_eq!(parked, []);
     assert_eq!(everything(&toys).await, before);
     assert_eq!(toys.world.calls(fresh, "first"), 0);
+}
+
+#[tokio::test]
+async fn an_upgrade_is_told_of_calls_in_doubt_that_were_planned_in_another_form() {
+    let toys = Toys::new().await;
+    toys.world.when("first", 0, Ending::Hang);
+    let worker = toys.worker();
+    let run = toys.start(&Errand::simple()).await;
+    toys.world.called().await;
+    worker.kill().await;
+    let parked = async |registry| {
+        let mut parked = Vec::new();
+        check_upgrade(&toys.database, registry, |run| parked.push(run), |_| {})
+            .await
+            .unwrap();
+        parked
+    };
+    assert_eq!(parked(Registry::new(toys.world.clone()).add::<Errand>()).await, []);
+    let would_park = parked(Registry::new(toys.world.clone()).add::<OtherPlan>()).await;
+    assert_eq!(would_park.len(), 1);
+    assert_eq!(would_park[0].run, run);
+    assert!(would_park[0].why.contains("invalid type: string"), "{would_park:?}");
 }
 
 /// All that the engine keeps, as text.

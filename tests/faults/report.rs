@@ -1,6 +1,6 @@
 //! One line a fault, printed at its end and kept under `target/`, from where the table of results is put together.
 
-use std::{fs, panic::AssertUnwindSafe, path::PathBuf, sync::Mutex};
+use std::{fs, panic::AssertUnwindSafe, path::PathBuf, process::Command, sync::Mutex};
 
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
@@ -19,6 +19,8 @@ pub struct Line {
     pub verdict: String,
     /// What else was seen.
     pub seen: Vec<String>,
+    /// The last commit that changed the program which was tried.
+    pub program: String,
 }
 
 /// How a fault ended that did not fail.
@@ -53,6 +55,7 @@ pub async fn fault(number: &str, done: &str, play: impl AsyncFnOnce(&Report) -> 
         tally: None,
         verdict: "FAILED".to_owned(),
         seen: Vec::new(),
+        program: program(),
     }));
     let mut interrupted = report.0.lock().unwrap().clone();
     interrupted.seen.push("it did not come to its end".to_owned());
@@ -97,6 +100,24 @@ impl std::fmt::Display for Line {
             write!(f, " | {}", self.seen.join("; "))?;
         }
         Ok(())
+    }
+}
+
+fn program() -> String {
+    let git = |arguments: &[&str]| {
+        let sources = ["Cargo.toml", "Cargo.lock", "src", "workflows", "migrations"];
+        let told = Command::new("git").args(arguments).arg("--").args(sources).output();
+        told.map_or_else(
+            |_| String::new(),
+            |told| String::from_utf8_lossy(&told.stdout).trim().to_owned(),
+        )
+    };
+    let commit = git(&["log", "-1", "--format=%h"]);
+    let changes = git(&["status", "--porcelain"]);
+    if changes.is_empty() {
+        commit
+    } else {
+        format!("{commit} and changes")
     }
 }
 

@@ -13,7 +13,7 @@ fn the_results_are_written_down() {
          Postgres, with the stub's phone as the outside world. *Accepted* were answered with 201; *at the phone* is how many messages\n\
          arrived, repetitions included; *resent* is how many of those the journal holds a decision for, \"outcome unknown, send again\".\n\
          Every line passed the oracle of `tests/faults/oracle.rs` unless its verdict says otherwise. A line is of the last run of its\n\
-         fault, which need not be the same run for all.\n\n",
+         fault, which need not be the same run for all: *program* is the last commit that had changed what was tried then.\n\n",
     );
     writeln!(page, "{}\n", surroundings()).unwrap();
     let (oldest, newest) = recorded();
@@ -24,7 +24,7 @@ fn the_results_are_written_down() {
         newest.format("%F %R")
     )
     .unwrap();
-    page += "| fault | what was done | accepted | at the phone | resent | verdict | seen |\n|---|---|---|---|---|---|---|\n";
+    page += "| fault | what was done | accepted | at the phone | resent | verdict | program | seen |\n|---|---|---|---|---|---|---|---|\n";
     let lines = lines();
     for line in &lines {
         writeln!(page, "{}", row(line)).unwrap();
@@ -42,13 +42,14 @@ fn row(line: &Line) -> String {
     let count = |count: Option<usize>| count.map_or_else(String::new, |count| count.to_string());
     let tally = line.tally.as_ref();
     format!(
-        "| {} | {} | {} | {} | {} | {} | {} |",
+        "| {} | {} | {} | {} | {} | {} | {} | {} |",
         line.number,
         line.done,
         count(tally.map(|tally| tally.accepted)),
         count(tally.map(|tally| tally.phone)),
         count(tally.map(|tally| tally.resent)),
         line.verdict,
+        line.program,
         line.seen.join("; ").replace('|', "\\|").replace('\n', " "),
     )
 }
@@ -59,13 +60,12 @@ fn surroundings() -> String {
     let memory = memory.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     format!(
-        "{}, on {cores} cores (load average at the end {}) with {} GB of memory; {}; {}; Herald at {}, built for tests (not optimised).",
+        "{}, on {cores} cores (load average at the end {}) with {} GB of memory; {}; {}; built for tests (not optimised).",
         chrono::Utc::now().format("%e %B %Y").to_string().trim(),
         load.split(' ').take(3).collect::<Vec<_>>().join(", "),
         memory.unwrap_or(0) / 1_000_000,
         said(Command::new(crate::harness::programs().join("postgres")).arg("--version")),
         said(Command::new("rustc").arg("--version")),
-        said(Command::new("git").args(["rev-parse", "--short", "HEAD"])),
     )
 }
 

@@ -17,7 +17,7 @@ const COLUMNS: &str = "id, display_name, identifier, priority, notification_type
 
 async fn texts(pool: &PgPool) -> Vec<Watched> {
     let conn = &mut *pool.acquire().await.unwrap();
-    providers::watched(conn, NotificationType::Sms, 3.0, 60.0)
+    providers::watched(conn, NotificationType::Sms, [3.0, 10.0, 60.0])
         .await
         .unwrap()
 }
@@ -114,7 +114,8 @@ async fn what_processes_count_adds_up_and_slides_out_of_sight() {
         errors: 40,
         faults: 40,
     };
-    assert_eq!((watched[0].lately, watched[0].before), (Tally::default(), all));
+    let counted = (watched[0].lately, watched[0].recent, watched[0].before);
+    assert_eq!(counted, (Tally::default(), Tally::default(), all));
     sqlx::query(back).execute(&mut *conn).await.unwrap();
     sqlx::query(back).execute(&mut *conn).await.unwrap();
     assert_eq!(texts(&pool).await[0].before, Tally::default());

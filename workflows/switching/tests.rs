@@ -26,6 +26,7 @@ fn side(identifier: &str, priority: i32) -> Watched {
         version: 1,
         unchanged_seconds: NEVER,
         lately: tally(100, 0),
+        recent: tally(330, 0),
         before: tally(2_000, 0),
     }
 }
@@ -85,7 +86,17 @@ fn a_provider_that_all_but_fails_loses_everything_at_once() {
     sides[0].lately = tally(20, 10);
     let fallen = policy.after_errors(&sides, &[]).unwrap();
     assert_eq!((fallen.rule, fallen.weights), (Rule::Outage, [0, 100]));
-    // Also where little is sent.
+    // Also where little is sent: a few texts a second, or a minute.
+    for (lately, recent, falls) in [
+        (tally(2, 2), tally(4, 4), false),
+        (tally(2, 2), tally(6, 5), false),
+        (tally(2, 2), tally(5, 5), true),
+    ] {
+        (sides[0].lately, sides[0].recent, sides[0].before) = (lately, recent, tally(60, 5));
+        let expected = falls.then_some([0, 100]);
+        assert_eq!(weights(policy.after_errors(&sides, &[])), expected, "{recent:?}");
+    }
+    sides[0].recent = tally(0, 0);
     (sides[0].lately, sides[0].before) = (tally(0, 0), tally(5, 5));
     assert_eq!(weights(policy.after_errors(&sides, &[])), Some([0, 100]));
     // Refusals that may be the messages' fault are Notify's errors and no outage.
@@ -94,7 +105,7 @@ fn a_provider_that_all_but_fails_loses_everything_at_once() {
         errors: 30,
         faults: 0,
     };
-    sides[0].before = sides[0].lately;
+    (sides[0].recent, sides[0].before) = (sides[0].lately, sides[0].lately);
     assert_eq!(policy.after_errors(&sides, &[]), None);
 }
 
@@ -191,14 +202,14 @@ fn any_side(identifier: &'static str) -> impl Strategy<Value = Watched> {
         faults: a.min(b),
     };
     let unchanged = proptest::option::of(0.0..20_000.0);
-    (tallies(), tallies(), unchanged, any::<bool>()).prop_map(move |(lately, before, unchanged_seconds, pinned)| {
-        Watched {
-            unchanged_seconds,
-            lately: counted(lately),
-            before: counted(before),
-            pinned,
-            ..side(identifier, 0)
-        }
+    let counts = (tallies(), tallies(), tallies());
+    (counts, unchanged, any::<bool>()).prop_map(move |((lately, recent, before), unchanged_seconds, pinned)| Watched {
+        unchanged_seconds,
+        lately: counted(lately),
+        recent: counted(recent),
+        before: counted(before),
+        pinned,
+        ..side(identifier, 0)
     })
 }
 

@@ -41,8 +41,9 @@ pub enum Answer {
 
 impl Tools {
     /// Calls about the first event of the lane that waits; nothing where none does, or the lane is another run's. Where
-    /// that one has failed often, its next failure is followed at once by a call about the second: it tells whether the
-    /// endpoint or the event is ill.
+    /// that one has failed for half an hour, its next failure is followed at once by a call about the second, and if that
+    /// was taken by one more about the first: they tell whether the endpoint or the event is ill. An endpoint that fails
+    /// for half an hour is not waited for beyond the day that each event has.
     pub(crate) async fn call_service<'a>(
         &'a self,
         lane: Lane,
@@ -52,7 +53,7 @@ impl Tools {
     ) -> Result<Prepared<'a, Option<Event>, Answer>, AttemptError> {
         let failures = past.iter().filter(|past| was_refused(past)).count();
         let mut conn = self.pool.acquire().await.map_err(database)?;
-        if failures > 0 {
+        if retry::is_long(failures) {
             let late = events::give_up_late(&mut conn, lane).await.map_err(database)?;
             if late > 0 {
                 tracing::warn!(service = %lane.service_id, kind = %lane.callback_type, events = late, "undeliverable");
@@ -63,7 +64,7 @@ impl Tools {
             return Ok(Prepared::Done { plan, answer });
         };
         let mut second = None;
-        if retry::tries_another(failures) {
+        if retry::is_long(failures) && retry::is_long(first.failures) {
             let skipped = [done, &[first.id]].concat();
             second = events::next(&mut conn, lane, run, &skipped).await.map_err(database)?;
         }
@@ -97,6 +98,10 @@ impl Tools {
                     if let Some(second) = second.filter(|_| after.is_none())
                         && self.call_measured(lane, &second).await.is_ok()
                     {
+                        // Unless the endpoint has just recovered, or half of it is ill.
+                        if self.call_measured(lane, &call).await.is_ok() {
+                            return Ok(Answer::Known(None));
+                        }
                         tracing::warn!(service = %lane.service_id, kind = %lane.callback_type, event = %id, why, "undeliverable: the next one was taken");
                         return Ok(Answer::Skipped { took: second.id });
                     }
@@ -128,12 +133,9 @@ impl Tools {
         Ok(Prepared::Call { plan, call })
     }
 
-    /// Forgets what has been undeliverable for long, and frees lanes whose run has failed or was put away.
+    /// Frees lanes whose run has failed or was put away, and forgets what has been undeliverable for long.
     pub(crate) async fn tidy_callbacks(&self) -> Result<Prepared<'_, (), ()>, AttemptError> {
         let mut conn = self.pool.acquire().await.map_err(database)?;
-        events::tidy(&mut conn, self.keep_undeliverable_days)
-            .await
-            .map_err(database)?;
         let held = events::held(&mut conn).await.map_err(database)?;
         let runs: Vec<Uuid> = held.iter().map(|(_, run)| *run).collect();
         let alive = herald_engine::alive(&mut conn, &runs).await.map_err(database)?;
@@ -142,6 +144,10 @@ impl Tools {
             tracing::error!(service = %lane.service_id, kind = %lane.callback_type, %run, "its run is gone or has failed; another one goes on");
             callbacks::hand_on(&self.pool, lane, run).await.map_err(database)?;
         }
+        let mut conn = self.pool.acquire().await.map_err(database)?;
+        events::tidy(&mut conn, self.keep_undeliverable_days)
+            .await
+            .map_err(database)?;
         let (plan, answer) = ((), ());
         Ok(Prepared::Done { plan, answer })
     }

@@ -26,7 +26,9 @@ use super::{
     choice::Weights,
     traffic::{Counter, Seen, Warning, Warnings},
 };
-use crate::switching::{LATELY, MEMORY, MINUTE, Move, Policy, Rule, is_well, slow_share, takes_messages_again};
+use crate::switching::{
+    LATELY, MEMORY, MINUTE, Move, Policy, RECENTLY, Rule, is_well, slow_share, takes_messages_again,
+};
 
 /// Counts are shared, and errors thought about, once in this time.
 const SECOND: Duration = Duration::from_secs(1);
@@ -264,7 +266,8 @@ fn pair(texts: &[Watched]) -> Option<[Watched; 2]> {
 }
 
 async fn watched(conn: &mut PgConnection, channel: NotificationType) -> Result<Vec<Watched>> {
-    providers::watched(conn, channel, LATELY.as_secs_f64(), MINUTE.as_secs_f64()).await
+    let windows = [LATELY, RECENTLY, MINUTE].map(|window| window.as_secs_f64());
+    providers::watched(conn, channel, windows).await
 }
 
 async fn falls(conn: &mut PgConnection) -> Result<Vec<Fall>> {
@@ -347,7 +350,8 @@ fn numbers(pair: &[Watched; 2], decided: &Move, falls: usize, more: &Map<String,
     numbers.insert("falls_remembered".to_owned(), json!(falls));
     for (side, weight) in pair.iter().zip(decided.weights) {
         let mut of_side = json!({
-            "from": side.priority, "to": weight, "last_seconds": side.lately, "last_minute": side.before,
+            "from": side.priority, "to": weight, "last_seconds": side.lately, "last_ten_seconds": side.recent,
+            "last_minute": side.before,
         });
         if let Some(delivery) = more.get(&side.identifier) {
             of_side["deliveries"] = delivery.clone();
@@ -359,7 +363,9 @@ fn numbers(pair: &[Watched; 2], decided: &Move, falls: usize, more: &Map<String,
 
 fn of_traffic(sides: &[Watched]) -> Value {
     let each = sides.iter().map(|side| {
-        let numbers = json!({"last_seconds": side.lately, "last_minute": side.before});
+        let numbers = json!({
+            "last_seconds": side.lately, "last_ten_seconds": side.recent, "last_minute": side.before,
+        });
         (side.identifier.clone(), numbers)
     });
     Value::Object(each.collect())

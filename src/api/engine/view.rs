@@ -71,7 +71,8 @@ struct Happening {
     details: Value,
     /// Which claim of the run it belongs to.
     epoch: Option<i64>,
-    /// `claimed`, `signal`, or the kind of the journal's event: `intent`, `done`, `failed`, `resent`, …
+    /// `claimed`, `unrecorded` (claims that left nothing in the journal), `signal`, or the kind of the journal's event:
+    /// `intent`, `done`, `failed`, `resent`, …
     kind: String,
     /// The worker process of that claim.
     owner: Option<Uuid>,

@@ -1,11 +1,13 @@
 //! Why a run does not run now: what stands in its own row, then what holds up its queue, then whose turn it is. A time
 //! is told while it lies ahead; what is overdue is held up by something else.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgConnection;
 
-use super::{COUNTED, is_paused};
+use super::is_paused;
 use crate::statements::{self as sql, LiveRow, QueueRow};
 
 /// Why a run does not run now.
@@ -20,24 +22,50 @@ pub struct Standstill {
     pub until: Option<DateTime<Utc>>,
 }
 
+/// What is known around the runs that are looked at.
+pub(super) struct Around {
+    /// What was decided about queues.
+    decided: Vec<QueueRow>,
+    /// Runs that hold a worker, by queue, as far as they were counted.
+    held: HashMap<String, i64>,
+    /// Of what is before a run, so many are counted.
+    most: i64,
+}
+
+impl Around {
+    pub fn new(decided: Vec<QueueRow>, most: i64) -> Self {
+        Self {
+            decided,
+            held: HashMap::new(),
+            most,
+        }
+    }
+
+    async fn held(&mut self, conn: &mut PgConnection, queue: &str, max: i64) -> sqlx::Result<i64> {
+        if let Some(held) = self.held.get(queue) {
+            return Ok(*held);
+        }
+        let held = sql::count_held(conn, queue, max).await?;
+        self.held.insert(queue.to_owned(), held);
+        Ok(held)
+    }
+}
+
 impl Standstill {
-    pub(super) async fn of(conn: &mut PgConnection, row: &LiveRow, decided: &[QueueRow]) -> sqlx::Result<Self> {
+    pub(super) async fn of(conn: &mut PgConnection, row: &LiveRow, around: &mut Around) -> sqlx::Result<Self> {
         if let Some(standstill) = by_itself(row) {
             return Ok(standstill);
         }
-        if is_paused(decided, &row.queue) {
+        if is_paused(&around.decided, &row.queue) {
             return Ok(say("queue_paused", format!("the queue {} is paused", row.queue), None));
         }
         if row.state != "ready" && !row.overdue {
             return Ok(by_its_timer(row));
         }
-        let queue = decided.iter().find(|queue| queue.name == row.queue);
-        if let Some(queue) = queue
-            && let Some(standstill) = by_its_limits(conn, row, queue).await?
-        {
+        if let Some(standstill) = by_its_limits(conn, row, around).await? {
             return Ok(standstill);
         }
-        by_its_turn(conn, row).await
+        by_its_turn(conn, row, around.most).await
     }
 }
 
@@ -98,7 +126,14 @@ fn by_its_timer(row: &LiveRow) -> Standstill {
     }
 }
 
-async fn by_its_limits(conn: &mut PgConnection, row: &LiveRow, queue: &QueueRow) -> sqlx::Result<Option<Standstill>> {
+async fn by_its_limits(
+    conn: &mut PgConnection,
+    row: &LiveRow,
+    around: &mut Around,
+) -> sqlx::Result<Option<Standstill>> {
+    let Some(queue) = around.decided.iter().find(|queue| queue.name == row.queue) else {
+        return Ok(None);
+    };
     if let Some(rate) = queue.rate
         && queue.tokens < 1.0
     {
@@ -109,7 +144,7 @@ async fn by_its_limits(conn: &mut PgConnection, row: &LiveRow, queue: &QueueRow)
     if let Some(max) = queue.max_running
         && row.state != "running"
     {
-        let held = sql::count_held(conn, &row.queue, max.into()).await?;
+        let held = around.held(conn, &row.queue, max.into()).await?;
         if held >= max.into() {
             let why = format!("{held} runs of the queue hold a worker, as many as may");
             return Ok(Some(say("queue_full", why, None)));
@@ -119,7 +154,7 @@ async fn by_its_limits(conn: &mut PgConnection, row: &LiveRow, queue: &QueueRow)
 }
 
 /// For what nothing holds up.
-async fn by_its_turn(conn: &mut PgConnection, row: &LiveRow) -> sqlx::Result<Standstill> {
+async fn by_its_turn(conn: &mut PgConnection, row: &LiveRow, most: i64) -> sqlx::Result<Standstill> {
     let why = match row.state.as_str() {
         "parked" => return Ok(unreadable(row)),
         "running" if row.deaths >= 2 => format!(
@@ -131,8 +166,9 @@ async fn by_its_turn(conn: &mut PgConnection, row: &LiveRow) -> sqlx::Result<Sta
             row.owner.unwrap_or_default()
         ),
         "ready" => {
-            let before = sql::before_in_turn(conn, row.id, COUNTED).await?;
-            let more = if before >= COUNTED { "at least " } else { "" };
+            let turn = row.due_at.unwrap_or(DateTime::<Utc>::MAX_UTC);
+            let before = sql::before_in_turn(conn, &row.queue, turn, most).await?;
+            let more = if before >= most { "at least " } else { "" };
             format!(
                 "{more}{before} runs of the queue have their turn before it; a worker with room takes it next after them"
             )

@@ -75,6 +75,12 @@ impl Run {
             Some(End::Failed(failure)) => return Err(failure.into()),
             None => {}
         }
+        if self.rehearsing {
+            // Whoever plays it on may have to read what was planned.
+            for plan in history.in_doubt() {
+                P::deserialize(plan).map_err(Error::from)?;
+            }
+        }
         self.leave_the_past(step).await?;
         let policy = &RetryPolicy {
             attempts: policy.attempts.saturating_add(history.forgiven),

@@ -48,6 +48,32 @@ pub(crate) async fn next_runs(conn: &mut PgConnection, after: Uuid, most: i64) -
     .await
 }
 
+/// As [`next_runs`], of those that are failed or parked, in one queue or in all. Each queue's are read in the order of the
+/// index, and no more of them than are wanted.
+pub(crate) async fn next_dead(
+    conn: &mut PgConnection,
+    queues: &[String],
+    state: &str,
+    after: Uuid,
+    most: i64,
+) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        "select dead.id
+         from unnest($1::text[]) of (queue)
+         cross join lateral (
+             select id from engine.run r
+             where r.queue = of.queue and r.state in ('failed', 'parked') and r.state = $2 and r.id > $3
+             order by r.id limit $4) dead
+         order by dead.id limit $4",
+        queues,
+        state,
+        after,
+        most,
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// Those of these runs that are selected, in the order of their ids. As wherever selected runs are picked out, states
 /// are compared as expressions: without that, the index of a queue's ready runs is walked instead, all of it.
 pub(crate) async fn live(
@@ -250,14 +276,19 @@ pub(crate) async fn queue_names(conn: &mut PgConnection) -> sqlx::Result<Vec<Str
     .await
 }
 
-/// For a run that is ready: how many have their turn before it, up to `most`.
-pub(crate) async fn before_in_turn(conn: &mut PgConnection, run: Uuid, most: i64) -> sqlx::Result<i64> {
+/// How many runs of a queue are ready and have their turn before this one, up to `most`.
+pub(crate) async fn before_in_turn(
+    conn: &mut PgConnection,
+    queue: &str,
+    turn: DateTime<Utc>,
+    most: i64,
+) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
-        r#"select count(*) as "count!" from (
-               select from engine.run r
-               join engine.run mine on mine.id = $1 and r.queue = mine.queue and r.due_at < mine.due_at
-               where r.state = 'ready' limit $2) ahead"#,
-        run,
+        r#"select count(*) as "count!"
+           from (select from engine.run where queue = $1 and state = 'ready' and due_at < $2
+                 order by due_at limit $3) ahead"#,
+        queue,
+        turn,
         most,
     )
     .fetch_one(conn)

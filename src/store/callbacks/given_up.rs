@@ -161,11 +161,25 @@ pub async fn replay(
     .await?)
 }
 
-/// Forgets events that became undeliverable so long ago: they hold personal data. Says how many.
+/// Events that are forgotten in one statement.
+const FORGOTTEN_AT_ONCE: i64 = 10_000;
+
+/// Forgets events that became undeliverable so long ago: they hold personal data. Outside of a transaction, so that each
+/// statement's are gone whatever becomes of the next. Says how many.
 pub async fn tidy(conn: &mut PgConnection, keep_days: u16) -> Result<u64> {
-    let done = sqlx::query!(
-        "delete from service_callback_event where undeliverable_at < now() - $1 * interval '1 day'",
-        f64::from(keep_days),
-    );
-    Ok(done.execute(conn).await?.rows_affected())
+    let mut forgotten = 0;
+    loop {
+        let done = sqlx::query!(
+            "delete from service_callback_event where id = any (array(
+                 select id from service_callback_event where undeliverable_at < now() - $1 * interval '1 day'
+                 limit $2 for update skip locked))",
+            f64::from(keep_days),
+            FORGOTTEN_AT_ONCE,
+        );
+        let some = done.execute(&mut *conn).await?.rows_affected();
+        forgotten += some;
+        if some < FORGOTTEN_AT_ONCE.unsigned_abs() {
+            return Ok(forgotten);
+        }
+    }
 }

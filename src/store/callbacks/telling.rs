@@ -14,6 +14,8 @@ const LATE_AT_ONCE: i64 = 10_000;
 pub struct Waiting {
     pub id: Uuid,
     pub sequence: i64,
+    /// Calls about it that failed.
+    pub failures: usize,
     pub payload: Sealed,
     /// As it is now; none: the service does not want to be called any more.
     pub endpoint: Option<Endpoint>,
@@ -55,7 +57,7 @@ pub async fn take(conn: &mut PgConnection, lanes: &[(Lane, Uuid)]) -> Result<Vec
 pub async fn next(conn: &mut PgConnection, lane: Lane, run: Uuid, done: &[Uuid]) -> Result<Option<Waiting>> {
     let row = sqlx::query!(
         r#"
-        select e.id, e.sequence, e.payload as "payload: Sealed", c.url as "url?",
+        select e.id, e.sequence, e.attempts, e.payload as "payload: Sealed", c.url as "url?",
             c.bearer_token as "bearer_token?: Sealed", c.signing_secret as "signing_secret?: Sealed"
         from service_callback_lane l
         join service_callback_event e
@@ -75,6 +77,7 @@ pub async fn next(conn: &mut PgConnection, lane: Lane, run: Uuid, done: &[Uuid])
     Ok(row.map(|row| Waiting {
         id: row.id,
         sequence: row.sequence,
+        failures: usize::try_from(row.attempts).unwrap_or(0),
         payload: row.payload,
         endpoint: row.url.zip(row.bearer_token).map(|(url, bearer_token)| Endpoint {
             url,

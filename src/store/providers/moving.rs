@@ -20,6 +20,8 @@ pub struct Watched {
     pub unchanged_seconds: Option<f64>,
     /// Of the last few seconds.
     pub lately: Tally,
+    /// Of some more, up to now.
+    pub recent: Tally,
     /// Of a longer time, up to now.
     pub before: Tally,
 }
@@ -36,30 +38,34 @@ pub async fn lock(conn: &mut PgConnection, channel: NotificationType) -> Result<
     Ok(())
 }
 
-/// A channel's active providers by name, with what all workers counted of each in the last `lately` and `before` seconds.
+/// A channel's active providers by name, with what all workers counted of each in the last so many seconds.
 pub async fn watched(
     conn: &mut PgConnection,
     channel: NotificationType,
-    lately: f64,
-    before: f64,
+    [lately, recent, before]: [f64; 3],
 ) -> Result<Vec<Watched>> {
     let rows = sqlx::query!(
         r#"
         select p.id, p.identifier, p.priority, p.pinned, p.version,
             extract(epoch from (clock_timestamp() at time zone 'utc') - p.updated_at)::float8 as unchanged_seconds,
             t.lately_requests as "lately_requests!", t.lately_errors as "lately_errors!",
-            t.lately_faults as "lately_faults!", t.requests as "requests!", t.errors as "errors!", t.faults as "faults!"
+            t.lately_faults as "lately_faults!", t.recent_requests as "recent_requests!",
+            t.recent_errors as "recent_errors!", t.recent_faults as "recent_faults!", t.requests as "requests!", t.errors as "errors!", t.faults as "faults!"
         from provider_details p
         cross join lateral (
             select coalesce(sum(requests), 0)::bigint as requests, coalesce(sum(errors), 0)::bigint as errors,
                 coalesce(sum(faults), 0)::bigint as faults,
                 coalesce(sum(requests) filter (where is_late), 0)::bigint as lately_requests,
                 coalesce(sum(errors) filter (where is_late), 0)::bigint as lately_errors,
-                coalesce(sum(faults) filter (where is_late), 0)::bigint as lately_faults
+                coalesce(sum(faults) filter (where is_late), 0)::bigint as lately_faults,
+                coalesce(sum(requests) filter (where is_recent), 0)::bigint as recent_requests,
+                coalesce(sum(errors) filter (where is_recent), 0)::bigint as recent_errors,
+                coalesce(sum(faults) filter (where is_recent), 0)::bigint as recent_faults
             from (
-                select requests, errors, faults, second > now() - $2::float8 * interval '1 second' as is_late
+                select requests, errors, faults, second > now() - $2::float8 * interval '1 second' as is_late,
+                    second > now() - $3::float8 * interval '1 second' as is_recent
                 from provider_traffic
-                where second > now() - $3::float8 * interval '1 second' and provider = p.identifier
+                where second > now() - $4::float8 * interval '1 second' and provider = p.identifier
             ) s
         ) t
         where p.active and p.notification_type = $1::text::notification_type
@@ -67,6 +73,7 @@ pub async fn watched(
         "#,
         channel.as_str(),
         lately,
+        recent,
         before,
     )
     .fetch_all(conn)
@@ -82,6 +89,11 @@ pub async fn watched(
             requests: row.lately_requests,
             errors: row.lately_errors,
             faults: row.lately_faults,
+        },
+        recent: Tally {
+            requests: row.recent_requests,
+            errors: row.recent_errors,
+            faults: row.recent_faults,
         },
         before: Tally {
             requests: row.requests,

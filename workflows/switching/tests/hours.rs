@@ -25,12 +25,13 @@ impl Course {
         }
     }
 
-    /// As they are at this second, with what was counted of each lately and in a minute.
-    fn sides(&self, now: usize, counted: [[Tally; 2]; 2]) -> [Watched; 2] {
+    /// As they are at this second, with what was counted of each lately, in ten seconds and in a minute.
+    fn sides(&self, now: usize, counted: [[Tally; 3]; 2]) -> [Watched; 2] {
         [0, 1].map(|i| Watched {
             unchanged_seconds: self.changed_at.map(|at| (now - at) as f64),
             lately: counted[i][0],
-            before: counted[i][1],
+            recent: counted[i][1],
+            before: counted[i][2],
             ..side(["firetext", "mmg"][i], self.weights[i])
         })
     }
@@ -42,7 +43,7 @@ impl Course {
     }
 
     /// What is decided at this second: after errors at once, after slowness each minute, about a return every five.
-    fn second(&mut self, now: usize, counted: [[Tally; 2]; 2], slow: [f64; 2]) {
+    fn second(&mut self, now: usize, counted: [[Tally; 3]; 2], slow: [f64; 2]) {
         let (sides, falls) = (self.sides(now, counted), self.remembered(now));
         let policy = &self.policy;
         let left = || {
@@ -111,11 +112,11 @@ impl World {
         self.course.second(now, self.tallies(), [0.0, 0.0]);
     }
 
-    /// What was counted of each lately and in a minute.
-    fn tallies(&self) -> [[Tally; 2]; 2] {
+    /// What was counted of each lately, in ten seconds and in a minute.
+    fn tallies(&self) -> [[Tally; 3]; 2] {
         self.counted
             .each_ref()
-            .map(|counted| [sum(counted, 3), sum(counted, 60)])
+            .map(|counted| [3, 10, 60].map(|seconds| sum(counted, seconds)))
     }
 
     /// Whether people would be told now that both fail.
@@ -218,11 +219,11 @@ fn whoever_errs_a_little_just_where_texts_go_can_take_forty_six_steps_in_an_hour
 }
 
 /// A steady two thousand requests a minute, of which one provider fails too many, or everything lately.
-fn counts(whose: Option<usize>, is_outage: bool) -> [[Tally; 2]; 2] {
+fn counts(whose: Option<usize>, is_outage: bool) -> [[Tally; 3]; 2] {
     [0, 1].map(|i| match (whose == Some(i), is_outage) {
-        (false, _) => [tally(100, 0), tally(2_000, 0)],
-        (true, false) => [tally(100, 2), tally(2_000, 51)],
-        (true, true) => [tally(100, 100), tally(2_000, 100)],
+        (false, _) => [tally(100, 0), tally(330, 0), tally(2_000, 0)],
+        (true, false) => [tally(100, 2), tally(330, 8), tally(2_000, 51)],
+        (true, true) => [tally(100, 100), tally(330, 100), tally(2_000, 100)],
     })
 }
 

@@ -31,6 +31,15 @@ impl History {
         self.past.iter().rfind(|past| past.outcome == Outcome::Unknown)
     }
 
+    /// What those planned that may have been done, the one that is not recorded to have ended included.
+    pub fn in_doubt(&self) -> impl Iterator<Item = &Value> {
+        let past = self.past.iter().filter(|past| past.outcome == Outcome::Unknown);
+        let plans = past.map(|past| &past.plan);
+        plans
+            .chain(self.open.iter().map(|(_, plan)| plan))
+            .filter(|plan| !plan.is_null())
+    }
+
     fn plan_of(&self, attempt: u32) -> Value {
         let past = self.past.iter().rfind(|past| past.attempt == attempt);
         past.map(|past| past.plan.clone()).unwrap_or_default()
