@@ -161,6 +161,24 @@ async fn runs_are_listed_paused_resumed_and_redriven_by_selection() {
     let selection = json!({"selection": {"error": "503"}, "reason": "it is back"});
     let redriven = admin.post("/engine/runs/redrive", &selection).await;
     assert_eq!(redriven, (200, json!({"changed": 1})));
+    let texts_of = json!({"selection": {"queue": "send-sms"}, "reason": "a look first"});
+    for (deed, changed) in [("resume", 2), ("pause", 3), ("resume", 3)] {
+        let done = admin.post(&format!("/engine/runs/{deed}"), &texts_of).await;
+        assert_eq!(done, (200, json!({"changed": changed})), "{deed}");
+    }
+    for (deed, paused) in [("pause", true), ("resume", false)] {
+        let reason = json!({"reason": "a look first"});
+        let (status, _) = admin.post(&format!("/engine/queues/all/{deed}"), &reason).await;
+        assert_eq!(status, 200, "{deed}");
+        let (_, queues) = admin.get("/engine/queues").await;
+        let are: Vec<_> = queues["queues"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|queue| queue["paused"].clone())
+            .collect();
+        assert!(!are.is_empty() && are.iter().all(|is| *is == json!(paused)), "{queues}");
+    }
     let all = json!({"all": true, "reason": "the end"});
     assert_eq!(
         admin.post("/engine/runs/cancel", &all).await,

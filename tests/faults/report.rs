@@ -105,7 +105,7 @@ impl std::fmt::Display for Line {
 
 fn program() -> String {
     let git = |arguments: &[&str]| {
-        let sources = ["Cargo.toml", "Cargo.lock", "src", "workflows", "migrations"];
+        let sources = ["Cargo.toml", "Cargo.lock", "src", "workflows", "migrations", ":!*.md"];
         let told = Command::new("git").args(arguments).arg("--").args(sources).output();
         told.map_or_else(
             |_| String::new(),
