@@ -16,9 +16,14 @@ def now():
 async def job(offered_at):
     """The handler of every engine's job."""
     if offered_at > 0:
-        _latencies.append((now() - offered_at) / 1000)
+        began(offered_at)
         await asyncio.sleep(0.001)
     count()
+
+
+def began(asked_at):
+    """What was asked for at that microsecond has begun."""
+    _latencies.append((now() - asked_at) / 1000)
 
 
 def count():

@@ -55,7 +55,7 @@ async def work(url, concurrency):
 
     async def answer(task_id):
         await asyncio.sleep(0.05)
-        await answers.emit_event(f"answer:{task_id}", {})
+        await answers.emit_event(f"answer:{task_id}", {"sent_at": lines.now()})
 
     async def nothing():
         return {}
@@ -74,8 +74,13 @@ async def work(url, concurrency):
 
         await context.step("first", nothing)
         await context.step("ask", ask)
-        await context.await_event(f"answer:{context.task_id}", timeout=600)
-        await context.step("third", nothing)
+        told = await context.await_event(f"answer:{context.task_id}", timeout=600)
+
+        async def third():
+            lines.began(told["sent_at"])
+            return {}
+
+        await context.step("third", third)
         await context.step("fourth", nothing)
         await context.step("fifth", last)
 

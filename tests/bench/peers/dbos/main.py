@@ -32,6 +32,11 @@ async def ask(workflow_id):
 
 
 @DBOS.step()
+async def third(sent_at):
+    lines.began(sent_at)
+
+
+@DBOS.step()
 async def last():
     lines.count()
 
@@ -41,15 +46,15 @@ answering = set()
 
 async def answer(workflow_id):
     await asyncio.sleep(0.05)
-    await DBOS.send_async(workflow_id, {}, topic="answer")
+    await DBOS.send_async(workflow_id, lines.now(), topic="answer")
 
 
 @DBOS.workflow(name="stories")
 async def stories(_):
     await nothing()
     await ask(DBOS.workflow_id)
-    await DBOS.recv_async("answer", timeout_seconds=600)
-    await nothing()
+    sent_at = await DBOS.recv_async("answer", timeout_seconds=600)
+    await third(sent_at)
     await nothing()
     await last()
 

@@ -40,7 +40,10 @@ impl Databases {
         self.admin.execute(&format!("create database {name}")).await?;
         processes::finish(peer, &["prepare", &self.url(&name)]).await?;
         // So that autovacuum has nothing to do there while others are measured: its log is counted with theirs.
-        Database::connect(&self.url(&name)).await?.execute("vacuum analyze").await
+        Database::connect(&self.url(&name))
+            .await?
+            .execute("vacuum analyze")
+            .await
     }
 
     pub async fn prepare_full(&self, peer: &Contestant) -> anyhow::Result<()> {

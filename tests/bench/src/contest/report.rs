@@ -28,6 +28,7 @@ impl Report {
              - medians, the engines taking turns within each round; ratios above 1 are more runs a second than Herald's\n\
              - every trial on a fresh copy of the engine's own database in one cluster, after `vacuum analyze` and `checkpoint`\n\
              - after a fifth: runs a second of a burn-down once a fifth of it is done, without the start of its workers\n\
+             - p50, p95 and p99: from a job's enqueueing to its start; of stories from the answer's sending until the next step began\n\
              - commits, WAL and row versions are Postgres' own counts, from the workers' start to their end, theirs while idle included\n",
             chrono::Utc::now().format("%Y-%m-%d %H:%M UTC"),
         );
@@ -110,7 +111,7 @@ impl Report {
         // A full database is compared with the same engine's empty one.
         let measure = results
             .get(&trial(MEASURE, Base::Empty))
-            .and_then(|rounds| median(rounds));
+            .and_then(|rounds| median(load, rounds));
         for peer in settings.peers.iter().filter(|peer| peer.loads.contains(letter)) {
             let Some(rounds) = results.get(&trial(peer.name, base)) else {
                 continue;
@@ -125,7 +126,7 @@ impl Report {
                     first.replace('|', "/")
                 ),
             };
-            match median(rounds) {
+            match median(load, rounds) {
                 Some(figures) => {
                     let ratio = measure.map_or("–".to_owned(), |herald| format!("{:.2}", figures.rate / herald.rate));
                     let [p50, p95, p99] = figures
@@ -149,9 +150,12 @@ impl Report {
 }
 
 /// Of the rounds that did not fail the one in the middle by speed; by latency where the speed was given.
-fn median(rounds: &[Result<Figures, String>]) -> Option<Figures> {
+fn median(load: Load, rounds: &[Result<Figures, String>]) -> Option<Figures> {
     let mut figures: Vec<Figures> = rounds.iter().flatten().copied().collect();
-    let key = |figures: &Figures| figures.latency.map_or(figures.rate, |[p50, ..]| p50);
+    let key = |figures: &Figures| match (load, figures.latency) {
+        (Load::Offered { .. }, Some([p50, ..])) => p50,
+        _ => figures.rate,
+    };
     figures.sort_by(|a, b| key(a).total_cmp(&key(b)));
     figures.get(figures.len() / 2).copied()
 }

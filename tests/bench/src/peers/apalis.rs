@@ -15,7 +15,7 @@ pub const APALIS: Contestant = Contestant {
     name: "apalis-postgres",
     program: Program::Rust("apalis-postgres", linked::<Apalis>),
     loads: "abe",
-    runs_at_most: 50_000,
+    runs_at_most: 100_000,
     unfinished: "select exists (select from apalis.jobs where status <> 'Done')",
     settings: "polls every 20 ms (its notifications lose wake-ups), batches of 100; insert as a stream",
 };

@@ -16,22 +16,36 @@ use sqlx::{
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::{Contestant, Peer, Program, Work, linked, serve::ANSWERS_AFTER, tally::TALLY};
+use super::{
+    Contestant, Peer, Program, Work, linked,
+    serve::ANSWERS_AFTER,
+    tally::{TALLY, now},
+};
 
-/// Each step of a story is a call to the outside world, its intent journaled first.
+/// Each step of a story is a call to the outside world, its intent journaled first; a job's answer is known without a call.
 pub const CALLS: Contestant = Contestant {
     name: "herald",
-    program: Program::Rust("herald-engine", linked::<Herald<true>>),
+    program: Program::Rust("herald-engine", linked::<Herald<false, true>>),
     loads: "abcde",
     runs_at_most: usize::MAX,
     unfinished: UNFINISHED,
     settings: "the program's pool of 16 connections; an offered job: one step, its answer journaled; story: five attempts with a call each",
 };
 
+/// The step of an offered job is a call too.
+pub const CALLING_JOBS: Contestant = Contestant {
+    name: "herald with a call",
+    program: Program::Rust("herald-engine", linked::<Herald<true, true>>),
+    loads: "b",
+    runs_at_most: usize::MAX,
+    unfinished: UNFINISHED,
+    settings: "as herald; an offered job: one attempt with a call, its intent journaled first, timed until the call",
+};
+
 /// Each step of a story knows its answer without a call.
 pub const ANSWERS: Contestant = Contestant {
     name: "herald without calls",
-    program: Program::Rust("herald-engine", linked::<Herald<false>>),
+    program: Program::Rust("herald-engine", linked::<Herald<false, false>>),
     loads: "c",
     runs_at_most: usize::MAX,
     unfinished: UNFINISHED,
@@ -44,12 +58,13 @@ const UNFINISHED: &str =
 
 const QUEUE: Queue = Queue("bench");
 
-pub struct Herald<const CALLS: bool> {
+/// By whether jobs, and the steps of stories, are calls.
+pub struct Herald<const JOB_CALLS: bool, const STEPS_CALL: bool> {
     pool: PgPool,
     client: Client,
 }
 
-impl<const CALLS: bool> Peer for Herald<CALLS> {
+impl<const JOB_CALLS: bool, const STEPS_CALL: bool> Peer for Herald<JOB_CALLS, STEPS_CALL> {
     async fn prepare(url: &str) -> anyhow::Result<()> {
         let pool = pool(url).await?;
         herald_store::migrate(&pool).await?;
@@ -68,8 +83,8 @@ impl<const CALLS: bool> Peer for Herald<CALLS> {
             let mut submission = Submission::new();
             for _ in first..runs.min(first + AT_ONCE) {
                 submission = submission.start(match work {
-                    Work::Jobs => NewRun::of(&Job { offered_at: 0 })?,
-                    Work::Stories => NewRun::of(&Story::<CALLS> {})?,
+                    Work::Jobs => NewRun::of(&Job::<JOB_CALLS> { offered_at: 0 })?,
+                    Work::Stories => NewRun::of(&Story::<STEPS_CALL> {})?,
                 });
             }
             self.client.submit(submission).await?;
@@ -78,7 +93,7 @@ impl<const CALLS: bool> Peer for Herald<CALLS> {
     }
 
     async fn enqueue(&self, offered_at: i64) -> anyhow::Result<()> {
-        let job = NewRun::of(&Job { offered_at })?;
+        let job = NewRun::of(&Job::<JOB_CALLS> { offered_at })?;
         self.client.submit(Submission::new().start(job)).await?;
         Ok(())
     }
@@ -96,7 +111,9 @@ impl<const CALLS: bool> Peer for Herald<CALLS> {
                 ..WorkerSettings::default()
             },
         };
-        let registry = Registry::new(Outside { asked }).add::<Job>().add::<Story<CALLS>>();
+        let registry = Registry::new(Outside { asked })
+            .add::<Job<JOB_CALLS>>()
+            .add::<Story<STEPS_CALL>>();
         worker.run(registry, std::future::pending()).await.context("the worker")
     }
 }
@@ -118,24 +135,29 @@ async fn pool(url: &str) -> anyhow::Result<PgPool> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Job {
+struct Job<const CALLS: bool> {
     offered_at: i64,
 }
 
-impl Workflow for Job {
+impl<const CALLS: bool> Workflow for Job<CALLS> {
     type Tools = Outside;
     const NAME: &'static str = "job";
     const QUEUE: Queue = QUEUE;
 
     async fn run(self, run: &mut Run, _: &Outside) -> Result<(), Failure> {
-        let handle = || TALLY.handle(self.offered_at);
+        let handle = TALLY.handle(self.offered_at);
         if self.offered_at == 0 {
-            handle().await;
+            handle.await;
             return Ok(());
         }
         run.attempt("millisecond", &policy(), |_| async move {
-            handle().await;
-            Ok(Prepared::Done { plan: (), answer: () })
+            Ok(if CALLS {
+                let call = handle.map(Ok).boxed();
+                Prepared::Call { plan: (), call }
+            } else {
+                handle.await;
+                Prepared::Done { plan: (), answer: () }
+            })
         })
         .await
         .map(|_: Attempted<(), ()>| ())
@@ -167,8 +189,9 @@ impl<const CALLS: bool> Workflow for Story<CALLS> {
         let id = run.id();
         step::<CALLS>(run, "first", || {}).await?;
         step::<CALLS>(run, "ask", || outside.ask(id)).await?;
-        run.wait_for::<Answer>(Duration::from_secs(600)).await?;
-        step::<CALLS>(run, "third", || {}).await?;
+        let answer = run.wait_for::<Answer>(Duration::from_secs(600)).await?;
+        let sent_at = answer.map_or(0, |answer| answer.sent_at);
+        step::<CALLS>(run, "third", || TALLY.began(sent_at)).await?;
         step::<CALLS>(run, "fourth", || {}).await?;
         step::<CALLS>(run, "fifth", || TALLY.count()).await?;
         Ok(())
@@ -200,7 +223,9 @@ async fn step<const CALLS: bool>(
 }
 
 #[derive(Serialize, Deserialize)]
-struct Answer {}
+struct Answer {
+    sent_at: i64,
+}
 
 impl Signal for Answer {
     const NAME: &'static str = "answer";
@@ -224,7 +249,7 @@ async fn answer(client: Client, mut questions: mpsc::UnboundedReceiver<Uuid>) {
         let client = client.clone();
         tokio::spawn(async move {
             tokio::time::sleep(ANSWERS_AFTER).await;
-            let signal = NewSignal::to(run, "answer", &Answer {})?;
+            let signal = NewSignal::to(run, "answer", &Answer { sent_at: now() })?;
             client.submit(Submission::new().signal(signal)).await?;
             anyhow::Ok(())
         });

@@ -3,7 +3,8 @@
 //! - `prepare URL` makes the tables; `fill URL WORK RUNS` enqueues runs; both simply end.
 //! - `offer URL RATE SECONDS` enqueues jobs at an even pace and ends with the line `offered RUNS SECONDS`.
 //! - `work URL WORK CONCURRENCY` says `ready`, waits for the line `go`, works, says `handled RUNS` about every 20 ms,
-//!   and when its standard input ends says `latency P50 P95 P99` (enqueued to started, in ms) and ends.
+//!   and when its standard input ends says `latency P50 P95 P99` (in ms, enqueued to
+//!   started, of stories from the answer until the next step began) and ends.
 //!
 //! A job carries the microsecond at which it was offered; its handler then takes 1 ms. Zero: it returns at once.
 
@@ -65,7 +66,7 @@ pub struct Contestant {
     pub program: Program,
     /// The loads that it takes part in.
     pub loads: &'static str,
-    /// Of those enqueued before the workers start, so that a slow one ends within a minute.
+    /// Of jobs enqueued before the workers start, and five times as many as of stories, so that a slow one ends within a minute.
     pub runs_at_most: usize,
     /// SQL: whether there is any run that is not over, of those that these loads enqueue; `{runs}` stands for how many
     /// there are.
@@ -82,6 +83,7 @@ pub enum Program {
 
 pub const ALL: &[Contestant] = &[
     herald::CALLS,
+    herald::CALLING_JOBS,
     herald::ANSWERS,
     awa::AWA,
     graphile::GRAPHILE,

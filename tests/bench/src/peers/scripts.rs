@@ -15,7 +15,7 @@ pub const PG_BOSS: Contestant = Contestant {
         main: "main.cjs",
     }),
     loads: "abe",
-    runs_at_most: 50_000,
+    runs_at_most: 100_000,
     unfinished: "select exists (select from pgboss.job where name = 'bench' and state < 'completed')",
     settings: "Node 24, four local workers with a quarter of the runs at once each as their batch, fetching on while \
                batches are full, notifications; insert of 1000",
@@ -29,7 +29,7 @@ pub const ABSURD: Contestant = Contestant {
         main: "main.py",
     }),
     loads: "abce",
-    runs_at_most: 1_000,
+    runs_at_most: 5_000,
     unfinished: "select exists (select from absurd.t_bench where state in ('pending', 'running', 'sleeping'))",
     settings: "the Python client's asynchronous worker, polls every 20 ms; claims as many as run at once",
 };
@@ -42,7 +42,7 @@ pub const DBOS: Contestant = Contestant {
         main: "main.py",
     }),
     loads: "abce",
-    runs_at_most: 1_000,
+    runs_at_most: 5_000,
     unfinished: "select exists (select from dbos.workflow_status where status in ('ENQUEUED', 'PENDING', 'DELAYED'))",
     settings: "asynchronous Python workflows, pool of 20, its queue polled every 50 ms, notifications for messages; \
                a worker's start includes its launch",

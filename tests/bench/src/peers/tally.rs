@@ -13,7 +13,7 @@ pub static TALLY: Tally = Tally::new();
 
 pub struct Tally {
     handled: AtomicU64,
-    /// Milliseconds from offer to start.
+    /// Milliseconds from a job's offer to its start, or from an answer to a story's next step.
     latencies: Mutex<Vec<f64>>,
 }
 
@@ -28,14 +28,19 @@ impl Tally {
     /// The handler of every engine's job.
     pub async fn handle(&self, offered_at: i64) {
         if offered_at > 0 {
-            let latency = (now() - offered_at) as f64 / 1000.0;
-            self.latencies
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(latency);
+            self.began(offered_at);
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         self.count();
+    }
+
+    /// What was asked for at that microsecond has begun.
+    pub fn began(&self, asked_at: i64) {
+        let latency = (now() - asked_at) as f64 / 1000.0;
+        self.latencies
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(latency);
     }
 
     /// A run is over.

@@ -11,7 +11,7 @@ pub const UNDERWAY: Contestant = Contestant {
     name: "underway",
     program: Program::Rust("underway", linked::<Underway>),
     loads: "abce",
-    runs_at_most: 1_000,
+    runs_at_most: 5_000,
     unfinished: "select exists (select from underway.task where state in ('pending', 'in_progress'))",
     settings: "a connection for each run at once, polls every 10 ms beside notifications (a poll or a notification adds \
                one of the runs at once); story: five steps, without the wait, as it has no signals",
