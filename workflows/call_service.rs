@@ -8,10 +8,11 @@
 //!
 //! The circuit breaker needs no state of its own: what an endpoint that does not answer costs is this one run, asleep
 //! under a back-off that grows from seconds to half an hour. No other lane waits for it. Once it has failed for half an
-//! hour, what has waited for a day is given up without another call; people can replay it (`herald callbacks replay`).
+//! hour, what has waited for a day is given up without another call, and once it fails at all, what has waited for two;
+//! people can replay it (`herald callbacks replay`).
 //!
-//! One event that an endpoint cannot bear must not make it deaf: when calls about it have failed for half an hour, one that
-//! fails is followed at once by one about the second event that waits, and, where that is taken, by one more about the first.
+//! One event that an endpoint cannot bear must not make it deaf: when calls have failed for half an hour, one that fails
+//! again is followed at once by one about the second event that waits, and, where that is taken, by one more about the first.
 //! If that fails too, the first is undeliverable; otherwise it stays the first. At once, and once more, as otherwise an
 //! endpoint that recovers in between, or half of which is ill, would look as if it could not bear the first.
 //!

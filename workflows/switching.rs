@@ -215,7 +215,9 @@ impl Policy {
     fn is_doubtful(&self, side: &Watched) -> bool {
         self.is_failing(side)
             || side.before.errors > self.errors_a_minute
-            || (side.lately.requests > 0 && share(&side.lately) >= self.outage_share)
+            || [side.lately, side.recent]
+                .iter()
+                .any(|tally| tally.requests > 0 && share(tally) >= self.outage_share)
     }
 
     /// The one of both that this holds for, if it is one of two that rules may move.
@@ -237,9 +239,9 @@ impl Policy {
     }
 }
 
-/// Whether it works, by what it was asked in a minute: the end of an outage has to be seen.
+/// Whether it works, by what it was asked in a minute, and of late: the end of an outage has to be seen.
 pub fn is_well(side: &Watched) -> bool {
-    side.before.requests > 0 && share(&side.before) < 0.25
+    side.before.requests > 0 && share(&side.before) < 0.25 && share(&side.recent) < 0.25
 }
 
 /// Whether it takes messages again after it was out of order with us for so long. A minute that began before is full of

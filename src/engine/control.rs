@@ -122,7 +122,7 @@ pub async fn control(
 ) -> Result<usize, Error> {
     let (mut after, mut changed) = (Some(Uuid::nil()), 0);
     while let Some(from) = after {
-        let window = Window::after(&mut *pool.acquire().await?, selection, from).await?;
+        let window = Window::after(&mut *pool.acquire().await?, selection, Some(action), from).await?;
         let mut left = window.runs.as_slice();
         loop {
             let done = change_some(pool, action, selection, actor, left).await?;

@@ -71,8 +71,8 @@ pub struct Page {
 pub struct Entry {
     pub at: DateTime<Utc>,
     /// `claimed`, `unrecorded`, `signal`, or the kind of the journal's event: `intent`, `done`, `failed`, `resent`, …
-    /// `unrecorded` stands for claims that left nothing in the journal: their workers died, lost the run, gave it back, or
-    /// could not read it. They were before its time, which is the next claim's or that of the look, and after the last claim.
+    /// `unrecorded` stands for claims that left nothing in the journal: their workers died, lost the run, gave it back, could
+    /// not read it, panicked at it, or had nothing to add. They were before its time, which is the next claim's or that of the look, and after the last claim.
     pub kind: String,
     pub step: Option<String>,
     /// Which claim of the run it belongs to.
@@ -190,7 +190,7 @@ pub async fn run(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<RunView>> {
 /// Any error of the database.
 pub async fn runs(pool: &PgPool, selection: &Selection, after: Option<Uuid>, limit: u16) -> sqlx::Result<Page> {
     let conn = &mut *pool.acquire().await?;
-    let window = Window::after(conn, selection, after.unwrap_or_default()).await?;
+    let window = Window::after(conn, selection, None, after.unwrap_or_default()).await?;
     let rows = sql::live(conn, &window.runs, selection, limit.into()).await?;
     let last = rows.last().map(|row| row.id);
     let next = if rows.len() < usize::from(limit) {
@@ -248,7 +248,7 @@ pub async fn would_change(pool: &PgPool, action: Action, selection: &Selection) 
     let conn = &mut *pool.acquire().await?;
     let (mut after, mut all) = (Some(Uuid::nil()), 0);
     while let Some(from) = after {
-        let window = Window::after(conn, selection, from).await?;
+        let window = Window::after(conn, selection, Some(action), from).await?;
         all += sql::count_chosen(conn, &window.runs, selection, action.applies_to()).await?;
         after = window.next;
     }
@@ -311,7 +311,11 @@ fn timeline(written: Vec<WrittenRow>, live: Option<&LiveRow>) -> Vec<Entry> {
     let mut entries = Vec::new();
     let mut claim = 0;
     for row in written {
-        if let Some(at) = row.claimed_at.filter(|_| claim != row.epoch) {
+        if row.owner.is_none() {
+            // People's: nobody held it then.
+            entries.extend(unrecorded(row.at, claim + 1, row.epoch));
+            claim = claim.max(row.epoch);
+        } else if let Some(at) = row.claimed_at.filter(|_| claim != row.epoch) {
             entries.extend(unrecorded(at, claim + 1, row.epoch - 1));
             claim = row.epoch;
             entries.push(Entry {

@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::{Selection, statements as sql};
+use crate::{Action, Selection, statements as sql};
 
 /// Runs in a window at most.
 const MOST: usize = 10_000;
@@ -17,11 +17,22 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// Runs after the id `after`: of those that the selection names; of the failed or the parked, where it means these; or
-    /// else of all.
-    pub async fn after(conn: &mut PgConnection, selection: &Selection, after: Uuid) -> sqlx::Result<Self> {
+    /// Runs after the id `after`: of those that the selection names; of the failed or the parked, where it means these, or
+    /// they are what is to be done something about; or else of all.
+    pub async fn after(
+        conn: &mut PgConnection,
+        selection: &Selection,
+        deed: Option<Action>,
+        after: Uuid,
+    ) -> sqlx::Result<Self> {
         let most = i64::try_from(MOST).unwrap_or(i64::MAX);
-        let runs = match selection.state.as_deref() {
+        let dead: &[&str] = match (selection.state.as_deref(), deed) {
+            (Some("failed"), _) => &["failed"],
+            (Some("parked"), _) => &["parked"],
+            (None, Some(Action::Redrive)) => &["failed", "parked"],
+            _ => &[],
+        };
+        let runs = match dead {
             _ if !selection.ids.is_empty() => {
                 let mut named = selection.ids.clone();
                 named.retain(|run| *run > after);
@@ -30,14 +41,14 @@ impl Window {
                 named.truncate(MOST);
                 named
             }
-            Some(state @ ("failed" | "parked")) => {
+            [_, ..] => {
                 let queues = match &selection.queue {
                     Some(queue) => vec![queue.clone()],
                     None => sql::queue_names(conn).await?,
                 };
-                sql::next_dead(conn, &queues, state, after, most).await?
+                sql::next_dead(conn, &queues, dead, after, most).await?
             }
-            _ => sql::next_runs(conn, after, most).await?,
+            [] => sql::next_runs(conn, after, most).await?,
         };
         let next = runs.last().copied().filter(|_| runs.len() == MOST);
         Ok(Self { runs, next })

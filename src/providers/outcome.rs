@@ -57,7 +57,7 @@ impl SendError {
         match self.outcome {
             Outcome::Unknown => true,
             Outcome::Refused => self.is_of_credentials() || self.status.is_none_or(|status| status >= 500),
-            Outcome::Throttled { .. } => self.status == Some(503),
+            Outcome::Throttled { after } => after.is_some() && self.status == Some(503),
             Outcome::Never => false,
         }
     }

@@ -1,5 +1,7 @@
 //! What becomes of an event by what its endpoint answers, and what people do about it.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{
@@ -150,7 +152,8 @@ async fn what_has_waited_for_a_day_is_given_up_once_its_endpoint_has_failed_for_
     let herald = Herald::start_without_workers().await;
     endpoint(&herald, lane(SERVICE), "callbacks").await;
     happen(&herald, lane(SERVICE), 40).await;
-    let age = "update service_callback_event set give_up_at = now() where sequence <= 30";
+    let age = "update service_callback_event
+        set give_up_at = now() - case when sequence <= 7 then interval '0' else interval '20 hours' end where sequence <= 30";
     sqlx::query(age).execute(&*herald.database).await.unwrap();
     // The endpoint is well for seven, although they are late, since the fault was ours; and stumbles only once. What is
     // called about for the first time after its bad half hour is no event that it cannot bear.
@@ -189,8 +192,12 @@ async fn however_many_are_late_all_are_given_up_and_forgotten_after_some_days() 
         .await
         .unwrap();
     let mut conn = herald.database.acquire().await.unwrap();
-    let given_up = herald_store::callbacks::give_up_late(&mut conn, lane).await.unwrap();
-    assert_eq!(given_up, late.unsigned_abs());
+    let mut give_up = async |overdue| {
+        let given_up = herald_store::callbacks::give_up_late(&mut conn, lane, overdue).await;
+        given_up.unwrap()
+    };
+    assert_eq!(give_up(Duration::from_secs(60 * 60)).await, 0);
+    assert_eq!(give_up(Duration::ZERO).await, late.unsigned_abs());
     let waiting = "select sequence from service_callback_event where undeliverable_at is null";
     let waiting: Vec<i64> = sqlx::query_scalar(waiting).fetch_all(&mut *conn).await.unwrap();
     assert_eq!(waiting, [2], "it has time");

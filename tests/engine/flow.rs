@@ -136,21 +136,28 @@ async fn a_limit_that_is_set_again_fills_no_bucket() {
         };
         change(&toys, QUEUE.0, QueueChange::Limit(limits)).await;
     };
-    let _worker = toys.worker();
+    let tokens_after = async |tokens: f64, seconds_ago: f64| -> f64 {
+        let put = "update engine.queue set tokens = $2, refilled_at = now() - $3 * interval '1 second' where name = $1";
+        let put = sqlx::query(put).bind(QUEUE.0).bind(tokens).bind(seconds_ago);
+        put.execute(&*toys.database).await.unwrap();
+        limit(5.0).await;
+        let tokens = sqlx::query_scalar("select tokens from engine.queue where name = $1").bind(QUEUE.0);
+        tokens.fetch_one(&*toys.database).await.unwrap()
+    };
     limit(2.0).await;
-    for _ in 0..3 {
-        toys.start_as(errand()).await;
-    }
-    toys.until_count("waiting", 2).await;
-    limit(2.0).await;
-    limit(5.0).await;
-    let tokens: f64 = sqlx::query_scalar("select tokens from engine.queue where name = $1")
-        .bind(QUEUE.0)
+    let full = tokens_after(2.0, 10_000.0).await;
+    assert_eq!(full, 2.0, "a larger bucket holds no more than was in the other");
+    let used = tokens_after(0.5, 0.0).await;
+    assert!((0.5..1.0).contains(&used), "{used} tokens");
+    let filled = tokens_after(0.0, 1_000.0).await;
+    assert!((1.0..1.5).contains(&filled), "{filled} tokens");
+    let ahead = tokens_after(0.0, -1_000.0).await;
+    assert_eq!(ahead, 0.0);
+    let counts_from: bool = sqlx::query_scalar("select refilled_at > now() + interval '900 seconds' from engine.queue")
         .fetch_one(&*toys.database)
         .await
         .unwrap();
-    assert!(tokens < 1.0, "{tokens} tokens");
-    assert_eq!(toys.count("ready").await, 1);
+    assert!(counts_from, "what a claim has filled is not filled again");
 }
 
 #[tokio::test]

@@ -42,7 +42,9 @@ impl Workflow for OtherPlan {
 
     async fn run(self, run: &mut Run, _: &World) -> Result<(), Failure> {
         let never = || std::future::ready(Err(AttemptError::again("it is not told any further")));
-        let _: Attempted<u64, String> = run.attempt("first", &Errand::simple().policy(), |_| never()).await?;
+        let _: Attempted<u64, String> = run
+            .attempt("first", &Errand::awaiting(60_000).policy(), |_| never())
+            .await?;
         Ok(())
     }
 }
@@ -168,7 +170,7 @@ async fn an_upgrade_is_told_of_calls_in_doubt_that_were_planned_in_another_form(
     let toys = Toys::new().await;
     toys.world.when("first", 0, Ending::Hang);
     let worker = toys.worker();
-    let run = toys.start(&Errand::simple()).await;
+    let run = toys.start(&Errand::awaiting(60_000)).await;
     toys.world.called().await;
     worker.kill().await;
     let parked = async |registry| {

@@ -20,6 +20,7 @@ pub struct Line {
     /// What else was seen.
     pub seen: Vec<String>,
     /// The last commit that changed the program which was tried.
+    #[serde(default)]
     pub program: String,
 }
 

@@ -6,7 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use herald_engine::Outcome;
+use herald_message::{receipt::Provider, status::Status};
+use herald_store::CallbackType;
+use herald_workflows::{switch_providers::Occasion, switching::Rule};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -136,6 +140,39 @@ fn registered() -> BTreeSet<String> {
         name.split_once('"').unwrap().0.to_owned()
     });
     names.collect()
+}
+
+/// Whatever the kept journals happen to hold of them.
+#[test]
+fn the_words_that_journals_may_hold_are_still_read_and_written_as_they_were() {
+    frozen::<Provider>(&["firetext", "mmg", "ses"]);
+    frozen::<Status>(&[
+        "created",
+        "sending",
+        "sent",
+        "delivered",
+        "pending",
+        "failed",
+        "technical-failure",
+        "temporary-failure",
+        "permanent-failure",
+        "pending-virus-check",
+        "validation-failed",
+        "virus-scan-failed",
+        "returned-letter",
+        "cancelled",
+    ]);
+    frozen::<CallbackType>(&["delivery_status", "complaint", "returned_letter", "inbound_sms"]);
+    frozen::<Occasion>(&["slow_delivery", "resting_points"]);
+    frozen::<Rule>(&["outage", "errors", "slow_delivery", "resting_points"]);
+    frozen::<Outcome>(&["refused", "never", "unknown"]);
+}
+
+fn frozen<T: Serialize + DeserializeOwned>(words: &[&str]) {
+    for word in words {
+        let read: T = serde_json::from_value(json!(word)).unwrap();
+        assert_eq!(serde_json::to_value(read).unwrap(), json!(word));
+    }
 }
 
 #[tokio::test]

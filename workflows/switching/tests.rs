@@ -110,6 +110,26 @@ fn a_provider_that_all_but_fails_loses_everything_at_once() {
 }
 
 #[test]
+fn one_that_was_well_until_ten_seconds_ago_is_not_well() {
+    let mut side = side("ses", 100);
+    assert!(is_well(&side));
+    (side.recent, side.before) = (tally(10, 10), tally(60, 10));
+    assert!(!is_well(&side));
+    side.recent = tally(0, 0);
+    assert!(is_well(&side), "nobody has asked since");
+    side.before = tally(0, 0);
+    assert!(!is_well(&side));
+}
+
+#[test]
+fn while_the_other_fails_as_much_nothing_moves_though_little_is_sent() {
+    let mut sides = at_rest();
+    (sides[0].lately, sides[0].recent) = (tally(2, 2), tally(5, 5));
+    (sides[1].lately, sides[1].recent) = (tally(0, 0), tally(4, 4));
+    assert_eq!(Policy::default().after_errors(&sides, &[]), None);
+}
+
+#[test]
 fn one_that_refused_us_takes_messages_again_after_a_minute_in_which_it_took_most() {
     let mut side = side("ses", 100);
     assert!(

@@ -1,6 +1,6 @@
 //! Calls to services.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use herald_engine::{AttemptError, Outcome, PastAttempt, Prepared};
@@ -41,9 +41,9 @@ pub enum Answer {
 
 impl Tools {
     /// Calls about the first event of the lane that waits; nothing where none does, or the lane is another run's. Where
-    /// that one has failed for half an hour, its next failure is followed at once by a call about the second, and if that
-    /// was taken by one more about the first: they tell whether the endpoint or the event is ill. An endpoint that fails
-    /// for half an hour is not waited for beyond the day that each event has.
+    /// the endpoint has failed for half an hour, at this event too, the next failure is followed at once by a call about
+    /// the second, and if that was taken by one more about the first: they tell whether the endpoint or the event is ill.
+    /// Such an endpoint is not waited for beyond the day that each event has, and one that fails at all not beyond two.
     pub(crate) async fn call_service<'a>(
         &'a self,
         lane: Lane,
@@ -53,8 +53,13 @@ impl Tools {
     ) -> Result<Prepared<'a, Option<Event>, Answer>, AttemptError> {
         let failures = past.iter().filter(|past| was_refused(past)).count();
         let mut conn = self.pool.acquire().await.map_err(database)?;
-        if retry::is_long(failures) {
-            let late = events::give_up_late(&mut conn, lane).await.map_err(database)?;
+        if failures > 0 {
+            let overdue = if retry::is_long(failures) {
+                Duration::ZERO
+            } else {
+                retry::TELLING_PATIENCE
+            };
+            let late = events::give_up_late(&mut conn, lane, overdue).await.map_err(database)?;
             if late > 0 {
                 tracing::warn!(service = %lane.service_id, kind = %lane.callback_type, events = late, "undeliverable");
             }
@@ -64,7 +69,7 @@ impl Tools {
             return Ok(Prepared::Done { plan, answer });
         };
         let mut second = None;
-        if retry::is_long(failures) && retry::is_long(first.failures) {
+        if retry::is_long(failures) && first.failures > 0 {
             let skipped = [done, &[first.id]].concat();
             second = events::next(&mut conn, lane, run, &skipped).await.map_err(database)?;
         }
@@ -93,17 +98,20 @@ impl Tools {
                     tracing::warn!(service = %lane.service_id, kind = %lane.callback_type, event = %id, why, "refused for good");
                     Ok(Answer::Known(Some(why)))
                 }
-                Err(Refusal::Again { why, after }) => {
+                Err(Refusal::Again { why, mut after }) => {
                     // Who asks to be left alone says that it is not the event.
                     if let Some(second) = second.filter(|_| after.is_none())
                         && self.call_measured(lane, &second).await.is_ok()
                     {
-                        // Unless the endpoint has just recovered, or half of it is ill.
-                        if self.call_measured(lane, &call).await.is_ok() {
-                            return Ok(Answer::Known(None));
+                        // The endpoint may have just recovered, or half of it be ill.
+                        match self.call_measured(lane, &call).await {
+                            Ok(()) => return Ok(Answer::Known(None)),
+                            Err(Refusal::Again { after: Some(later), .. }) => after = Some(later),
+                            Err(_) => {
+                                tracing::warn!(service = %lane.service_id, kind = %lane.callback_type, event = %id, why, "undeliverable: the next one was taken");
+                                return Ok(Answer::Skipped { took: second.id });
+                            }
                         }
-                        tracing::warn!(service = %lane.service_id, kind = %lane.callback_type, event = %id, why, "undeliverable: the next one was taken");
-                        return Ok(Answer::Skipped { took: second.id });
                     }
                     self.note_failure(id, &why).await;
                     let back_off = retry::calling_after(failures);

@@ -184,7 +184,8 @@ pub(crate) async fn pause_queue(conn: &mut PgConnection, queue: &str, paused: bo
     Ok(())
 }
 
-/// Sets all limits of a queue. The bucket of a queue that had no rate begins full; what was in it stays in it.
+/// Sets all limits of a queue. The bucket of a queue that had no rate begins full; of another one what was in it stays in
+/// it. A claim may have filled it a moment later than this transaction's beginning.
 pub(crate) async fn limit_queue(conn: &mut PgConnection, queue: &str, limits: &QueueLimits) -> sqlx::Result<()> {
     sqlx::query!(
         "insert into engine.queue (name, max_running, rate, burst, tokens, refilled_at)
@@ -192,9 +193,9 @@ pub(crate) async fn limit_queue(conn: &mut PgConnection, queue: &str, limits: &Q
          on conflict (name) do update
          set max_running = excluded.max_running, rate = excluded.rate, burst = excluded.burst,
              tokens = case when queue.rate is null then excluded.tokens
-                 else least(excluded.tokens, queue.tokens
+                 else least(excluded.tokens, queue.burst, queue.tokens
                      + queue.rate * greatest(0, extract(epoch from now() - queue.refilled_at))) end,
-             refilled_at = excluded.refilled_at",
+             refilled_at = greatest(queue.refilled_at, excluded.refilled_at)",
         queue,
         limits.max_running.map(|max| i32::try_from(max).unwrap_or(i32::MAX)),
         limits.rate,

@@ -48,25 +48,26 @@ pub(crate) async fn next_runs(conn: &mut PgConnection, after: Uuid, most: i64) -
     .await
 }
 
-/// As [`next_runs`], of those that are failed or parked, in one queue or in all. Each queue's are read in the order of the
+/// As [`next_runs`], of those that are failed, parked, or either, in these queues. Each queue's are read in the order of the
 /// index, and no more of them than are wanted.
 pub(crate) async fn next_dead(
     conn: &mut PgConnection,
     queues: &[String],
-    state: &str,
+    states: &[&str],
     after: Uuid,
     most: i64,
 ) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!(
         "select dead.id
          from unnest($1::text[]) of (queue)
+         cross join unnest($2::text[]) being (state)
          cross join lateral (
              select id from engine.run r
-             where r.queue = of.queue and r.state in ('failed', 'parked') and r.state = $2 and r.id > $3
+             where r.queue = of.queue and r.state in ('failed', 'parked') and r.state = being.state and r.id > $3
              order by r.id limit $4) dead
          order by dead.id limit $4",
         queues,
-        state,
+        states as &[&str],
         after,
         most,
     )

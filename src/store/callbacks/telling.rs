@@ -1,5 +1,7 @@
 //! A lane as the run that tells it sees it.
 
+use std::time::Duration;
+
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -99,12 +101,12 @@ pub async fn failed_once(conn: &mut PgConnection, id: Uuid, why: &str) -> Result
     Ok(())
 }
 
-/// Gives up on all that has waited for too long, and says how many events that were. Outside of a transaction, so that
-/// those in the middle of it hold up nobody.
-pub async fn give_up_late(conn: &mut PgConnection, lane: Lane) -> Result<u64> {
+/// Gives up on all whose time has been over for so long, and says how many events that were. Outside of a transaction, so
+/// that those in the middle of it hold up nobody.
+pub async fn give_up_late(conn: &mut PgConnection, lane: Lane, overdue: Duration) -> Result<u64> {
     let mut late = 0;
     loop {
-        let given_up = give_up_some(conn, lane).await?;
+        let given_up = give_up_some(conn, lane, overdue).await?;
         late += given_up;
         if given_up < LATE_AT_ONCE.unsigned_abs() {
             return Ok(late);
@@ -112,19 +114,21 @@ pub async fn give_up_late(conn: &mut PgConnection, lane: Lane) -> Result<u64> {
     }
 }
 
-async fn give_up_some(conn: &mut PgConnection, lane: Lane) -> Result<u64> {
+async fn give_up_some(conn: &mut PgConnection, lane: Lane, overdue: Duration) -> Result<u64> {
     let done = sqlx::query!(
         "
         update service_callback_event
         set undeliverable_at = now(), last_error = coalesce(last_error, 'the endpoint took no call in time')
         where undeliverable_at is null and id = any (array(
             select id from service_callback_event
-            where service_id = $1 and callback_type = $2 and undeliverable_at is null and give_up_at <= now()
+            where service_id = $1 and callback_type = $2 and undeliverable_at is null
+                and give_up_at <= now() - $4::float8 * interval '1 second'
             order by sequence limit $3 for update))
         ",
         lane.service_id,
         lane.callback_type.as_str(),
         LATE_AT_ONCE,
+        overdue.as_secs_f64(),
     )
     .execute(conn)
     .await?;

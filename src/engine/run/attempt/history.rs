@@ -31,10 +31,9 @@ impl History {
         self.past.iter().rfind(|past| past.outcome == Outcome::Unknown)
     }
 
-    /// What those planned that may have been done, the one that is not recorded to have ended included.
-    pub fn in_doubt(&self) -> impl Iterator<Item = &Value> {
-        let past = self.past.iter().filter(|past| past.outcome == Outcome::Unknown);
-        let plans = past.map(|past| &past.plan);
+    /// What the attempts planned that were made, the one that is not recorded to have ended included.
+    pub fn plans(&self) -> impl Iterator<Item = &Value> {
+        let plans = self.past.iter().map(|past| &past.plan);
         plans
             .chain(self.open.iter().map(|(_, plan)| plan))
             .filter(|plan| !plan.is_null())
