@@ -304,6 +304,7 @@ pub fn providers() -> anyhow::Result<Providers> {
         ses: ses::Settings {
             region: setting("AWS_REGION").or("eu-west-1"),
             endpoint_url: setting("SES_STUB_URL").url()?,
+            configuration_set: setting("SES_CONFIGURATION_SET").value,
             credentials: None,
             timeouts,
         },

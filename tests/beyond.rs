@@ -325,6 +325,21 @@ async fn the_timeline_tells_of_trouble_with_our_database_and_not_what_it_said() 
     let told = timeline.to_string();
     assert!(told.contains("our database failed"), "{told}");
     assert!(!told.contains("provider_details"), "{told}");
+
+    // The attempts that a message has must last for hours.
+    eventually("it is tried at long intervals", || async {
+        let hurry = "update engine.run set due_at = now() where id = $1::uuid and state = 'sleeping' and attempt < 9";
+        sqlx::query(hurry).bind(&id).execute(&*herald.database).await.unwrap();
+        let is_patient = "select attempt >= 9 and state = 'sleeping' and due_at > now() + interval '4 minutes'
+            from engine.run where id = $1::uuid";
+        let is_patient: bool = sqlx::query_scalar(is_patient)
+            .bind(&id)
+            .fetch_one(&*herald.database)
+            .await
+            .unwrap();
+        is_patient.then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -61,6 +61,7 @@ async fn ses_client(address: SocketAddr) -> ses::Client {
     let settings = ses::Settings {
         region: "eu-west-1".into(),
         endpoint_url: Some(format!("http://{address}/ses")),
+        configuration_set: None,
         credentials: Some(ses::AwsCredentials {
             access_key_id: "id".into(),
             secret_access_key: "secret".into(),
@@ -131,6 +132,7 @@ async fn nothing_that_may_have_been_taken_counts_as_refused() {
             (Answer::text(200, "OK"), Some(200)),
             (Answer::text(502, "x"), Some(502)),
             (Answer::text(504, "x"), Some(504)),
+            (Answer::text(524, "x"), Some(524)),
         ] {
             let what = format!("{provider} {answer:?}");
             let error = outcome(provider, answer).await.unwrap_err();

@@ -70,6 +70,7 @@ impl Moto {
         let settings = ses::Settings {
             region: "eu-west-1".into(),
             endpoint_url: Some(self.url.clone()),
+            configuration_set: None,
             credentials: Some(ses::AwsCredentials {
                 access_key_id: "id".into(),
                 secret_access_key: "secret".into(),

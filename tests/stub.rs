@@ -126,6 +126,7 @@ async fn ses_client(base: &str) -> ses::Client {
     let settings = ses::Settings {
         region: "eu-west-1".into(),
         endpoint_url: Some(format!("{base}/ses")),
+        configuration_set: None,
         credentials: Some(ses::AwsCredentials {
             access_key_id: "id".into(),
             secret_access_key: "secret".into(),

@@ -8,7 +8,7 @@
 //!
 //! The circuit breaker needs no state of its own: what an endpoint that does not answer costs is this one run, asleep
 //! under a back-off that grows from seconds to half an hour. No other lane waits for it. Once it has failed for half an
-//! hour, what has waited for a day is given up without another call, and once it fails at all, what has waited for two;
+//! hour, what has waited for a day is given up without another call, and once it fails twice, what has waited for two;
 //! people can replay it (`herald callbacks replay`).
 //!
 //! One event that an endpoint cannot bear must not make it deaf: when calls have failed for half an hour, one that fails

@@ -29,7 +29,7 @@ const DESCRIPTION: &str = "\
 Herald calls the endpoints that a service has set, one for each kind of event, with the JSON of GOV.UK Notify.
 
 An event is called about until the endpoint answers with a status from 200 to 299, and for a day; one that is older is given \
-up once the endpoint has failed for half an hour, and after two days as soon as it fails. After 429, a \
+up once the endpoint has failed for half an hour, and after two days as soon as it fails twice. After 429, a \
 status from 500 on, no answer within five seconds or no connection the call is repeated, at growing intervals, and not \
 before `Retry-After` (of an hour at most) where that is given; other statuses, redirects among them, are final. So is it for \
 an event at which an endpoint that has failed for half an hour fails three times, if it takes the one after it in between. Events that could not be told can be told \

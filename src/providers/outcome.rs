@@ -105,8 +105,8 @@ impl SendError {
         Self::new(Outcome::Unknown, Some(status), reason)
     }
 
-    /// An answer other than 2xx. A gateway that lost its backend (502, 504) cannot know whether the backend took
-    /// the message; every other error is the provider's own word that it did not.
+    /// An answer other than 2xx. A gateway that lost its backend (502, 504, and what some say in their place) cannot know
+    /// whether the backend took the message; every other error is the provider's own word that it did not.
     pub(crate) fn from_status(status: u16, retry_after: Option<Duration>) -> Self {
         let (outcome, reason) = match status {
             429 => (
@@ -119,6 +119,7 @@ impl SendError {
             ),
             502 => (Outcome::Unknown, "Request failed: bad gateway".to_owned()),
             504 => (Outcome::Unknown, "Gateway timeout".to_owned()),
+            520 | 522 | 524 | 598 | 599 => (Outcome::Unknown, format!("Request failed: status {status}")),
             _ => (Outcome::Refused, format!("Request failed: status {status}")),
         };
         Self::new(outcome, Some(status), reason)

@@ -36,6 +36,9 @@ pub struct Settings {
     pub region: String,
     /// Where SES is, if not at AWS: a stub.
     pub endpoint_url: Option<String>,
+    /// Whose event destinations hear what becomes of emails. Its events bring back our tag, the email's id, so that they
+    /// prove a send whose answer was lost; the plain notices of an identity do not.
+    pub configuration_set: Option<String>,
     /// Fixed credentials. None: the SDK looks in its usual places (environment, profile, instance, container).
     pub credentials: Option<AwsCredentials>,
     pub timeouts: Timeouts,
@@ -52,6 +55,7 @@ pub struct AwsCredentials {
 #[derive(Clone, Debug)]
 pub struct Client {
     ses: aws_sdk_ses::Client,
+    configuration_set: Option<String>,
     pace: Arc<Pace>,
 }
 
@@ -103,6 +107,7 @@ impl Client {
         }
         Ok(Self {
             ses: aws_sdk_ses::Client::new(&loader.load().await),
+            configuration_set: settings.configuration_set,
             pace: Arc::default(),
         })
     }
@@ -190,6 +195,7 @@ impl Client {
             .destinations(message.to)
             .raw_message(raw)
             .tags(tag)
+            .set_configuration_set_name(self.configuration_set.clone())
             .customize()
             .interceptor(Timed(stopwatch.clone()))
             .send()

@@ -201,6 +201,7 @@ impl Golden {
             ("MMG_RECEIPT_URL", receipts),
             ("MMG_RECEIPT_CREDENTIALS", credentials),
             ("SES_STUB_URL", &*url("ses")),
+            ("SES_CONFIGURATION_SET", "emails"),
             ("NOTIFY_EMAIL_DOMAIN", "notify.tools"),
             ("ADMIN_BASE_URL", "https://admin.example.gov.uk"),
         ];
@@ -373,6 +374,7 @@ fn sender(request: &Request) -> String {
 fn facts(request: &Request, id: &str) -> Value {
     let field = |name: &str| field(request, name);
     assert_eq!(field("Action").as_deref(), Some("SendRawEmail"));
+    assert_eq!(field("ConfigurationSetName").as_deref(), Some("emails"));
     let raw = raw_message(request);
     let message = MessageParser::default().parse(&raw).unwrap();
     let header = |name: &str| message.header_raw(name).map(|value| value.trim().to_owned());

@@ -43,7 +43,7 @@ impl Tools {
     /// Calls about the first event of the lane that waits; nothing where none does, or the lane is another run's. Where
     /// the endpoint has failed for half an hour, at this event too, the next failure is followed at once by a call about
     /// the second, and if that was taken by one more about the first: they tell whether the endpoint or the event is ill.
-    /// Such an endpoint is not waited for beyond the day that each event has, and one that fails at all not beyond two.
+    /// Such an endpoint is not waited for beyond the day that each event has, and one that fails twice not beyond two.
     pub(crate) async fn call_service<'a>(
         &'a self,
         lane: Lane,
@@ -53,18 +53,21 @@ impl Tools {
     ) -> Result<Prepared<'a, Option<Event>, Answer>, AttemptError> {
         let failures = past.iter().filter(|past| was_refused(past)).count();
         let mut conn = self.pool.acquire().await.map_err(database)?;
-        if failures > 0 {
-            let overdue = if retry::is_long(failures) {
-                Duration::ZERO
-            } else {
-                retry::TELLING_PATIENCE
-            };
+        let mut first = events::next(&mut conn, lane, run, done).await.map_err(database)?;
+        let overdue = match failures {
+            0 | 1 => Duration::MAX,
+            _ if retry::is_long(failures) => Duration::ZERO,
+            _ => retry::TELLING_PATIENCE,
+        };
+        if first
+            .as_ref()
+            .is_some_and(|first| first.overdue >= overdue.as_secs_f64())
+        {
             let late = events::give_up_late(&mut conn, lane, overdue).await.map_err(database)?;
-            if late > 0 {
-                tracing::warn!(service = %lane.service_id, kind = %lane.callback_type, events = late, "undeliverable");
-            }
+            tracing::warn!(service = %lane.service_id, kind = %lane.callback_type, events = late, "undeliverable");
+            first = events::next(&mut conn, lane, run, done).await.map_err(database)?;
         }
-        let Some(first) = events::next(&mut conn, lane, run, done).await.map_err(database)? else {
+        let Some(first) = first else {
             let (plan, answer) = (None, Answer::Known(None));
             return Ok(Prepared::Done { plan, answer });
         };

@@ -67,6 +67,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 impl Tools {
     /// Renders a text and chooses who sends it. `age`: at the claim.
     pub(crate) async fn send_text(&self, id: Uuid, age: Duration, past: Vec<PastAttempt>) -> PreparedSend<'_> {
+        let earlier = past.len();
+        let prepared = self.prepare_text(id, age, past).await;
+        prepared.map_err(|error| unhurried(error, earlier))
+    }
+
+    async fn prepare_text(&self, id: Uuid, age: Duration, past: Vec<PastAttempt>) -> PreparedSend<'_> {
         let Some(message) = self.to_send(id).await? else {
             return Ok(not_needed());
         };
@@ -137,8 +143,14 @@ impl Tools {
     }
 
     /// Renders an email. `age`: at the claim.
-    #[expect(clippy::disallowed_methods, reason = "drawn in an attempt, whose plan is recorded")]
     pub(crate) async fn send_email(&self, id: Uuid, age: Duration, past: Vec<PastAttempt>) -> PreparedSend<'_> {
+        let earlier = past.len();
+        let prepared = self.prepare_email(id, age, past).await;
+        prepared.map_err(|error| unhurried(error, earlier))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "drawn in an attempt, whose plan is recorded")]
+    async fn prepare_email(&self, id: Uuid, age: Duration, past: Vec<PastAttempt>) -> PreparedSend<'_> {
         let Some(message) = self.to_send(id).await? else {
             return Ok(not_needed());
         };
@@ -265,6 +277,18 @@ impl Tools {
         let values =
             serde_json::from_str(&json).map_err(|_| AttemptError::never("the personalisation is not an object"))?;
         Ok(Personalisation::from_json(&values))
+    }
+}
+
+/// Attempts of a message that trouble with our own database may cost at short intervals.
+const HURRIED: usize = 8;
+
+/// Such trouble is soon over, or lasts: after a few attempts the next come by the policy's schedule, so that a message is not
+/// given up within minutes.
+fn unhurried(error: AttemptError, earlier: usize) -> AttemptError {
+    match error {
+        AttemptError::Again { why, after: Some(_) } if earlier >= HURRIED => AttemptError::Again { why, after: None },
+        error => error,
     }
 }
 

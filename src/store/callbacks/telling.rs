@@ -18,6 +18,8 @@ pub struct Waiting {
     pub sequence: i64,
     /// Calls about it that failed.
     pub failures: usize,
+    /// Seconds since its time was over; negative while it is not.
+    pub overdue: f64,
     pub payload: Sealed,
     /// As it is now; none: the service does not want to be called any more.
     pub endpoint: Option<Endpoint>,
@@ -59,7 +61,7 @@ pub async fn take(conn: &mut PgConnection, lanes: &[(Lane, Uuid)]) -> Result<Vec
 pub async fn next(conn: &mut PgConnection, lane: Lane, run: Uuid, done: &[Uuid]) -> Result<Option<Waiting>> {
     let row = sqlx::query!(
         r#"
-        select e.id, e.sequence, e.attempts, e.payload as "payload: Sealed", c.url as "url?",
+        select e.id, e.sequence, e.attempts, extract(epoch from now() - e.give_up_at)::float8 as "overdue!", e.payload as "payload: Sealed", c.url as "url?",
             c.bearer_token as "bearer_token?: Sealed", c.signing_secret as "signing_secret?: Sealed"
         from service_callback_lane l
         join service_callback_event e
@@ -80,6 +82,7 @@ pub async fn next(conn: &mut PgConnection, lane: Lane, run: Uuid, done: &[Uuid])
         id: row.id,
         sequence: row.sequence,
         failures: usize::try_from(row.attempts).unwrap_or(0),
+        overdue: row.overdue,
         payload: row.payload,
         endpoint: row.url.zip(row.bearer_token).map(|(url, bearer_token)| Endpoint {
             url,
