@@ -1,8 +1,8 @@
 //! Tells a service, one event after the other, what happened to its messages.
 //!
 //! Order is kept by having one teller: the events of a service and kind are a lane, a lane belongs to one run at a time,
-//! and this run calls about the first event that waits until the service has taken it, has refused it for good, or a
-//! day has passed since it happened. The run that adds the first event to an empty lane starts the teller in the same
+//! and this run calls about the first event that waits until the service has taken it, has refused it for good, or
+//! it is given up. The run that adds the first event to an empty lane starts the teller in the same
 //! transaction; the teller lets go of its lane under the lane's lock, and starts a successor if anything came meanwhile.
 //! So nothing is forgotten, and nobody polls.
 //!

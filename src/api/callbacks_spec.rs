@@ -32,8 +32,8 @@ An event is called about until the endpoint answers with a status from 200 to 29
 up once the endpoint has failed for half an hour, and after two days as soon as it fails twice. After 429, a \
 status from 500 on, no answer within five seconds or no connection the call is repeated, at growing intervals, and not \
 before `Retry-After` (of an hour at most) where that is given; other statuses, redirects among them, are final. So is it for \
-an event at which an endpoint that has failed for half an hour fails three times, if it takes the one after it in between. Events that could not be told can be told \
-once more when people ask for it.
+an event at which an endpoint that has failed for half an hour fails three times, if it takes the one after it in between. \
+Events that could not be told can be told once more when people ask for it.
 
 An endpoint is called about one event at a time, in the order of `Herald-Sequence`. An event may come twice: `webhook-id` \
 tells. A service's numbers have no gaps, over its endpoints taken together; where one is missing, that event is on its way to \

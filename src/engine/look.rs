@@ -72,7 +72,8 @@ pub struct Entry {
     pub at: DateTime<Utc>,
     /// `claimed`, `unrecorded`, `signal`, or the kind of the journal's event: `intent`, `done`, `failed`, `resent`, …
     /// `unrecorded` stands for claims that left nothing in the journal: their workers died, lost the run, gave it back, could
-    /// not read it, panicked at it, or had nothing to add. They were before its time, which is the next claim's or that of the look, and after the last claim.
+    /// not read it, panicked at it, or had nothing to add. They were after the last claim and before its time, which is the
+    /// next claim's or that of the look.
     pub kind: String,
     pub step: Option<String>,
     /// Which claim of the run it belongs to.
