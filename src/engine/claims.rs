@@ -228,7 +228,12 @@ impl Claimer {
                         continue;
                     }
                     ahead.note(0);
-                    idle = (idle * 2).clamp(Duration::from_millis(20), self.longest_idle);
+                    // An empty bucket is looked at when it holds a token again: even a burst of one does not keep a rate
+                    // from being reached.
+                    idle = match walk.and_then(|walk| walk.rest) {
+                        Some(rest) => rest.clamp(Duration::from_millis(2), self.longest_idle),
+                        None => (idle * 2).clamp(Duration::from_millis(20), self.longest_idle),
+                    };
                     if bounds.is_some() {
                         idle = idle.min(frontier.rest(now));
                     }

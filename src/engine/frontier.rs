@@ -52,6 +52,8 @@ pub(crate) struct Walk {
     pub turn: Option<DateTime<Utc>>,
     pub ahead: Option<DateTime<Utc>>,
     pub took: Duration,
+    /// Where the queue's rate let nothing begin: how long it does not.
+    pub rest: Option<Duration>,
 }
 
 impl Walk {
@@ -132,6 +134,7 @@ mod tests {
             turn: Some(at(second)),
             ahead: Some(at(ahead)),
             took,
+            rest: None,
         }
     }
 

@@ -218,11 +218,16 @@ async fn held_by_the_dead(toys: &Toys, run: Uuid, deaths: i16) {
 
 /// What a worker with room for ten gets; in order.
 async fn claim(toys: &Toys) -> Vec<Uuid> {
+    claim_up_to(toys, 10).await
+}
+
+async fn claim_up_to(toys: &Toys, room: i64) -> Vec<Uuid> {
     sqlx::query_scalar(
-        "select id from engine.claim($1, gen_random_uuid(), 60, 10, null, null, null)
+        "select id from engine.claim($1, gen_random_uuid(), 60, $2, null, null, null)
          where id is not null order by id",
     )
     .bind(QUEUE.0)
+    .bind(room)
     .fetch_all(&*toys.database)
     .await
     .unwrap()
@@ -325,6 +330,69 @@ async fn nor_do_they_when_the_workers_were_away_until_all_their_turns_had_come()
         let before = toys.world.order().iter().position(|called| *called == run).unwrap();
         assert!(before < 100, "{before} were called before it");
     }
+}
+
+#[tokio::test]
+async fn thousands_of_sleeping_runs_of_one_tenant_do_not_delay_those_of_others() {
+    let toys = Toys::new().await;
+    let asleep = "insert into engine.run (id, workflow, queue, tenant, input, state, due_at, attempt)
+        select gen_random_uuid(), 'errand', $1, $2, '{}', 'sleeping', now() - $3 * interval '1 second', 1
+        from generate_series(1, $4) returning id";
+    let asleep = async |tenant: u128, seconds_ago: f64, runs: i32| -> Vec<Uuid> {
+        let insert = sqlx::query_scalar(asleep).bind(QUEUE.0).bind(Uuid::from_u128(tenant));
+        let insert = insert.bind(seconds_ago).bind(runs);
+        insert.fetch_all(&*toys.database).await.unwrap()
+    };
+    let of_many = asleep(1 << 120, 60.0, 5_000).await;
+    let mut of_few = Vec::new();
+    for tenant in 2..12 {
+        of_few.extend(asleep(tenant << 120, 1.0, 3).await);
+        asleep(tenant << 120, -3_600.0, 3).await;
+    }
+    let (mut claimed, mut claims) = (Vec::new(), 0);
+    while !of_few.iter().all(|run| claimed.contains(run)) {
+        let more = claim_up_to(&toys, 100).await;
+        assert_eq!(more.len(), 50, "half of the room is for timers");
+        let both = more.iter().filter(|run| of_many.contains(run)).count();
+        assert!(both >= 25, "age counts as well: {both} of the oldest");
+        claimed.extend(more);
+        claims += 1;
+    }
+    assert!(claims <= 2, "{claims} claims for thirty runs");
+    let mut rest = Vec::new();
+    loop {
+        let more = claim_up_to(&toys, 1_000).await;
+        if more.is_empty() {
+            break;
+        }
+        rest.extend(more);
+    }
+    claimed.extend(rest);
+    claimed.sort();
+    claimed.dedup();
+    assert_eq!(claimed.len(), 5_030, "each once, and none before its time");
+}
+
+#[tokio::test]
+async fn a_queue_whose_rate_lets_nothing_begin_says_until_when() {
+    let toys = Toys::new().await;
+    let limits = QueueLimits {
+        rate: Some(0.01),
+        burst: Some(1.0),
+        ..QueueLimits::default()
+    };
+    change(&toys, QUEUE.0, QueueChange::Limit(limits)).await;
+    let rest = async || -> Option<f64> {
+        let rest = "select rest from engine.claim($1, gen_random_uuid(), 60, 10, null, null, null)";
+        let rest = sqlx::query_scalar(rest).bind(QUEUE.0);
+        rest.fetch_one(&*toys.database).await.unwrap()
+    };
+    assert_eq!(rest().await, None, "nothing is due, and one could begin");
+    toys.start_as(errand()).await;
+    toys.start_as(errand()).await;
+    assert_eq!(claim(&toys).await.len(), 1);
+    let left = rest().await.unwrap();
+    assert!((90.0..=100.0).contains(&left), "{left} s until the next");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Many at once, long waits, and long runs.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs,
     time::{Duration, Instant},
 };
@@ -25,6 +25,12 @@ const DUE_AT_ONCE: &str = "
     insert into engine.run (id, workflow, queue, state, due_at, attempt, input, tenant)
     select b.id, 'deliver_sms', 'retry', 'sleeping', now() + interval '5 s', 1, jsonb_build_object('id', b.id), service_id
     from witness.backlog b join notifications n using (id)";
+
+/// What of other services waits to be sent for the first time is to be sent again, after all that is in that queue.
+const DUE_LAST: &str = "
+    update engine.run set queue = 'retry', state = 'sleeping', attempt = 1,
+        due_at = (select max(due_at) from engine.run where queue = 'retry') + interval '1 s'
+    where queue = 'send-sms' and tenant <> (select tenant from engine.run where queue = 'retry' limit 1)";
 
 /// New texts of one service whose turns have all come while no worker was there.
 const LEFT_LYING: &str = "
@@ -66,6 +72,18 @@ async fn copies(herald: &Herald) -> Vec<String> {
     copies.iter().map(Uuid::to_string).collect()
 }
 
+/// How many of `many` had arrived at the phone before the last of `few`.
+async fn so_many_before(client: &Client<'_>, many: &[String], few: &[String]) -> usize {
+    let phone = client.whole_phone().await;
+    let order: Vec<&str> = phone
+        .iter()
+        .map(|message| message["reference"].as_str().unwrap())
+        .collect();
+    let last = order.iter().rposition(|id| few.iter().any(|few| few == id)).unwrap();
+    let many: HashSet<&str> = many.iter().map(String::as_str).collect();
+    order[..last].iter().filter(|id| many.contains(**id)).count()
+}
+
 /// From a text's request to its arrival at the phone: the time that 19 of 20 stay below.
 pub async fn p95_to_the_phone(client: &Client<'_>, load: &Load) -> TimeDelta {
     let (now, today) = (Instant::now(), Utc::now());
@@ -89,12 +107,16 @@ async fn texts_that_are_all_due_at_one_instant_do_not_hold_up_new_ones() {
     const TEXTS: i32 = 20_000;
     fault(
         "55",
-        "20,000 texts (a million, scaled down) due at one instant in the queue of repetitions, new ones meanwhile",
+        "20,000 texts (a million, scaled down) of one service due at one instant in the queue of repetitions, 20 of another there after \
+         them, and new ones meanwhile",
         async |report| {
             let herald = herald().await;
+            herald.seed_another_service();
             let client = Client::live(&herald);
             let mut ids = send(&client, 1).await;
             backlog(&herald, &ids[0], TEXTS, DUE_AT_ONCE).await;
+            let few = send(&Client::of_another_service(&herald), 20).await;
+            herald.database.execute(DUE_LAST).await.unwrap();
             // Worker processes as production has them.
             let _sending = herald.worker_with("send-sms,send-email,research", &[]);
             let _repeating = herald.worker_with("retry,retry-email,receipts", &[]);
@@ -106,9 +128,13 @@ async fn texts_that_are_all_due_at_one_instant_do_not_hold_up_new_ones() {
             .await;
             ids.extend(alone.ids());
             ids.extend(beside.ids());
-            ids.extend(copies(&herald).await);
+            let many = copies(&herald).await;
             report.note(format!("{left} of the backlog were left after 45 s"));
+            ids.extend([&many[..], &few].concat());
             oracle::check_within(Duration::from_secs(300), report, &herald, &ids).await;
+            let before = so_many_before(&client, &many, &few).await;
+            report.note(format!("{before} of the backlog were sent before the last of the other service's"));
+            assert!(before < many.len() / 4, "the other service's waited for the backlog: {before}");
             let (first, second) = (
                 p95_to_the_phone(&client, &alone).await,
                 p95_to_the_phone(&client, &beside).await,

@@ -39,7 +39,7 @@ pub(crate) async fn claim(
 ) -> sqlx::Result<(Vec<ClaimedRow>, Option<Walk>)> {
     let rows = sqlx::query!(
         r#"select id, workflow, input as "input: Json<Box<RawValue>>", epoch, attempt, deaths, created_at, claimed_at,
-               start_by, expires_at, control, control_reason, walked as "walked!", seen, turns_seen, ahead_seen
+               start_by, expires_at, control, control_reason, walked as "walked!", seen, turns_seen, ahead_seen, rest
            from engine.claim($1, $2, $3, $4, $5, $6, $7)"#,
         queue,
         owner,
@@ -56,6 +56,7 @@ pub(crate) async fn claim(
         turn: row.turns_seen,
         ahead: row.ahead_seen,
         took: Duration::from_secs_f64(row.walked.max(0.0)),
+        rest: row.rest.and_then(|rest| Duration::try_from_secs_f64(rest).ok()),
     });
     let claimed = rows.into_iter().filter_map(|row| {
         Some(ClaimedRow {

@@ -15,6 +15,8 @@ const KEYS: [(&str, u16); 2] = [("one", 1), ("two", 2)];
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Terms {
     key: Option<(&'static str, u16)>,
+    /// Only of those that begin later: the others' turns would depend on the real clock.
+    tenant: Option<Uuid>,
     after: Duration,
     pub start_within: Option<Duration>,
     pub expires_within: Option<Duration>,
@@ -35,8 +37,9 @@ impl Terms {
             let length = Duration::from_millis(rng.random_range(0..most));
             rng.random_bool(chance).then_some(length)
         };
+        let after = millis(0.3, 20_000).unwrap_or_default();
         Self {
-            after: millis(0.3, 20_000).unwrap_or_default(),
+            after,
             start_within: millis(0.1, 40_000),
             expires_within: millis(0.2, 90_000),
             key: if rng.random_bool(0.4) {
@@ -44,6 +47,7 @@ impl Terms {
             } else {
                 None
             },
+            tenant: (!after.is_zero()).then(|| Uuid::from_u128(rng.random_range(1..4))),
         }
     }
 
@@ -51,6 +55,9 @@ impl Terms {
         new = new.after(self.after);
         if let Some((key, limit)) = self.key {
             new = new.keyed(key, limit);
+        }
+        if let Some(tenant) = self.tenant {
+            new = new.of_tenant(tenant);
         }
         if let Some(limit) = self.start_within {
             new = new.start_within(limit);
