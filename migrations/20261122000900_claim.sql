@@ -1,16 +1,19 @@
-create index run_asleep on engine.run (queue, tenant, due_at) where state = 'sleeping' and tenant is not null;
+-- What sleeps, by share: tenants with the same hash share theirs.
+create index run_asleep on engine.run (queue, uuid_hash(tenant), due_at)
+where state = 'sleeping' and tenant is not null and key is null;
 
 -- Its answer has one column more than before, for which it must be made anew; the columns that earlier versions of the program
 -- ask for are all there.
 drop function engine.claim(text, uuid, double precision, bigint, timestamptz, timestamptz, timestamptz);
 
 -- Takes up to `room` due runs of a queue, and begins a new lease of each: first those whose lease has ended, then timers
--- that ran out, which get half of what is left at most, then those that are ready. The limits of the queue hold.
+-- that ran out, which get half of what is left at most (a single place goes now to them, now to the others), then those that
+-- are ready. The limits of the queue hold.
 --
 -- Timers are taken by age. Where more have run out than there is room for, the runs that sleep, most of them between two
--- attempts, are taken by tenant for half of that room: a service whose million texts are to be repeated does not hold up the
--- one of another. Whose turn it is, is drawn, so that a claim looks at few tenants, however many there are. While the whole
--- way is too dear to be walked, all are taken by age.
+-- attempts, are taken by tenant for up to half of that room: a service whose million texts are to be repeated does not hold up
+-- the one of another. Whose turn it is, is drawn, so that a claim looks at few tenants, however many there are. Their order by
+-- share and instant leaves the planner one index only. While the whole way is too dear to be walked, all are taken by age.
 --
 -- The last three are what a walk before has `seen` through, and where this one may begin, since the index entries before are
 -- dead; without them it goes the whole way. What is null in the answer was not walked. Where nothing is due, a row without a
@@ -49,11 +52,14 @@ declare
     held tid[];
     first_suspect timestamptz;
     timers_room bigint;
+    is_crowded boolean;
     timers tid[] := '{}';
     by_age tid[];
-    tenants uuid[] := '{}';
-    the_tenant uuid;
     shared bigint;
+    share integer;
+    first_share integer;
+    asleep_until timestamptz;
+    shares integer[] := '{}';
     ready tid[];
     keys text[];
     keyed uuid[];
@@ -73,6 +79,17 @@ begin
         return;
     end if;
     if is_limited then
+        -- Where the bucket is empty, nobody need wait for anybody, nor write; unless the clock has been set back.
+        select * into strict limits from engine.queue q where q.name = the_queue;
+        at := clock_timestamp();
+        limits.tokens := least(limits.burst, limits.tokens
+            + limits.rate * greatest(0, extract(epoch from at - limits.refilled_at)));
+        if limits.tokens < 1 and limits.refilled_at <= at then
+            walked := 0;
+            rest := (1 - limits.tokens) / limits.rate;
+            return next;
+            return;
+        end if;
         -- Claimers of a limited queue go one after the other, which makes its limits exact.
         select * into strict limits from engine.queue q where q.name = the_queue for update;
         at := clock_timestamp();
@@ -113,31 +130,51 @@ begin
     end if;
     fresh := least(fresh, startable - cardinality(held));
     timers_room := (fresh + 1) / 2;
-    if since is null and timers_room > 0 and exists (
+    if fresh = 1 and random() < 0.5 and exists (
         select from engine.run r
-        where r.queue = the_queue and r.state in ('waiting', 'sleeping', 'parked') and r.due_at <= now()
-        order by r.due_at offset timers_room limit 1)
+        where r.queue = the_queue and r.state = 'ready' and r.due_at < 'infinity'
+            and r.due_at >= coalesce(turn - interval '24 hours', '-infinity'))
     then
+        timers_room := 0;
+    end if;
+    if since is null and timers_room > 0 then
         stopped := clock_timestamp();
-        shared := (timers_room + floor(2 * random())::bigint) / 2;
-        the_tenant := md5(random()::text)::uuid;
-        while cardinality(tenants) < least(shared, 16) loop
-            the_tenant := coalesce(
-                (select r.tenant from engine.run r
-                where r.queue = the_queue and r.state = 'sleeping' and r.tenant > the_tenant
-                order by r.tenant limit 1),
-                (select r.tenant from engine.run r
-                where r.queue = the_queue and r.state = 'sleeping' and r.tenant is not null
-                order by r.tenant limit 1));
-            exit when the_tenant is null or the_tenant = any (tenants);
-            tenants := tenants || the_tenant;
-        end loop;
-        foreach the_tenant in array tenants loop
-            timers := timers || array(
-                select r.ctid from engine.run r
-                where r.queue = the_queue and r.state = 'sleeping' and r.tenant = the_tenant and r.due_at <= now() and r.key is null
-                order by r.due_at limit shared / cardinality(tenants) for update skip locked);
-        end loop;
+        is_crowded := exists (
+            select from engine.run r
+            where r.queue = the_queue and r.state in ('waiting', 'sleeping', 'parked') and r.due_at <= now()
+            order by r.due_at offset timers_room limit 1);
+        if is_crowded and clock_timestamp() < stopped + interval '2 milliseconds' then
+            shared := (timers_room + floor(2 * random())::bigint) / 2;
+            share := floor(4294967296 * random())::bigint - 2147483648;
+            for look in 1 .. 32 loop
+                exit when cardinality(shares) >= least(shared, 16);
+                select uuid_hash(r.tenant), r.due_at into share, asleep_until
+                from engine.run r
+                where r.queue = the_queue and r.state = 'sleeping' and r.tenant is not null and r.key is null
+                    and uuid_hash(r.tenant) > share
+                order by uuid_hash(r.tenant), r.due_at limit 1;
+                if not found then
+                    select uuid_hash(r.tenant), r.due_at into share, asleep_until
+                    from engine.run r
+                    where r.queue = the_queue and r.state = 'sleeping' and r.tenant is not null and r.key is null
+                    order by uuid_hash(r.tenant), r.due_at limit 1;
+                end if;
+                first_share := coalesce(first_share, share);
+                exit when share is null or look > 1 and share = first_share or share = any (shares);
+                if asleep_until <= now() then
+                    shares := shares || share;
+                end if;
+            end loop;
+            for look in 1 .. cardinality(shares) loop
+                timers := timers || array(
+                    select r.ctid from engine.run r
+                    where r.queue = the_queue and r.state = 'sleeping' and r.tenant is not null and r.key is null
+                        and (uuid_hash(r.tenant), r.due_at) >= (shares[look], '-infinity')
+                        and (uuid_hash(r.tenant), r.due_at) <= (shares[look], now())
+                    order by uuid_hash(r.tenant), r.due_at
+                    limit (shared - cardinality(timers)) / (cardinality(shares) - look + 1) for update skip locked);
+            end loop;
+        end if;
         began := began + (clock_timestamp() - stopped); -- Only the walk by age tells whether the way is dear.
     end if;
     timers_room := timers_room - cardinality(timers);

@@ -155,10 +155,9 @@ impl Tools {
 
     /// The email that SES knows by this reference.
     pub(crate) async fn find_email(&self, reference: &str) -> Result<Prepared<'_, (), Option<Uuid>>, AttemptError> {
-        let mut conn = self.pool.acquire().await.map_err(database)?;
-        let found = notifications::id_by_reference(&mut conn, &[reference.to_owned()])
-            .await
-            .map_err(database)?;
+        let reference = [reference.to_owned()];
+        let found = async { notifications::id_by_reference(&mut *self.pool.acquire().await?, &reference).await };
+        let found = in_time(found).await.map_err(database)?;
         let answer = found.into_iter().next().map(|(_, id)| id);
         Ok(Prepared::Done { plan: (), answer })
     }
@@ -168,10 +167,9 @@ impl Tools {
         &self,
         complaint: &Complaint,
     ) -> Result<Prepared<'_, (), Option<Subject>>, AttemptError> {
-        let mut conn = self.pool.acquire().await.map_err(database)?;
-        let answer = complaints::subject(&mut conn, complaint.notification_id, &complaint.reference)
-            .await
-            .map_err(database)?;
+        let (id, reference) = (complaint.notification_id, &complaint.reference);
+        let subject = async { complaints::subject(&mut *self.pool.acquire().await?, id, reference).await };
+        let answer = in_time(subject).await.map_err(database)?;
         Ok(Prepared::Done { plan: (), answer })
     }
 
@@ -186,6 +184,14 @@ impl Tools {
         let answer = self.switch.tend_back().await.map_err(database)?;
         Ok(Prepared::Done { plan: (), answer })
     }
+}
+
+/// What a query of an attempt may take: beyond that, its connection is as good as dead.
+const LONGEST: Duration = Duration::from_secs(10);
+
+async fn in_time<T>(asked: impl Future<Output = herald_store::Result<T>>) -> herald_store::Result<T> {
+    let answer = tokio::time::timeout(LONGEST, asked).await;
+    answer.unwrap_or_else(|_| Err(herald_store::Error::Unavailable("no answer".to_owned())))
 }
 
 /// Our own database. Services can read why an attempt failed; what the database says is for us alone.

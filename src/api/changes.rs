@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::{PgPool, postgres::PgListener};
+use sqlx::PgPool;
 
 use crate::App;
 
@@ -15,19 +15,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Listens until the process ends.
 pub async fn listen(app: Arc<App>, pool: PgPool) {
     loop {
-        if let Err(error) = listen_once(&app, &pool).await {
-            tracing::warn!(%error, "lost the connection that hears of changes");
-        }
+        // Whatever was told before it listens, or while the connection was lost, was not heard.
+        let Err(error) = herald_engine::hear(&pool, CHANNEL, |_| app.cache.forget()).await;
+        tracing::warn!(%error, "lost the connection that hears of changes");
         tokio::time::sleep(PAUSE).await;
-    }
-}
-
-async fn listen_once(app: &App, pool: &PgPool) -> sqlx::Result<()> {
-    let mut listener = PgListener::connect_with(pool).await?;
-    listener.listen(CHANNEL).await?;
-    loop {
-        // Whatever was told before this, or while the connection was lost, was not heard.
-        app.cache.forget();
-        listener.try_recv().await?;
     }
 }

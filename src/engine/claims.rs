@@ -186,6 +186,8 @@ impl Claimer {
         let mut idle = Duration::ZERO;
         let mut frontier = Frontier::default();
         let mut found = 0;
+        // How long the queue's rate let nothing begin, as the last look has it.
+        let mut empty_for = None;
         while !stop.is_cancelled() {
             // At least an eighth of the room is free before a claim, so that a busy queue is claimed in batches.
             let least = ((self.concurrency + ahead.runs()) / 8).max(1);
@@ -197,6 +199,7 @@ impl Claimer {
             drop(room.split(reserve));
             if !self.gather.is_zero()
                 && found < ENOUGH
+                && empty_for.is_none()
                 && stop
                     .run_until_cancelled(tokio::time::sleep(self.gather))
                     .await
@@ -219,6 +222,7 @@ impl Claimer {
                         frontier.note(bounds, Instant::now(), walk);
                     }
                     found = rows.len();
+                    empty_for = walk.and_then(|walk| walk.rest);
                     if !rows.is_empty() {
                         idle = Duration::ZERO;
                         ahead.note(rows.len());
@@ -228,12 +232,7 @@ impl Claimer {
                         continue;
                     }
                     ahead.note(0);
-                    // An empty bucket is looked at when it holds a token again: even a burst of one does not keep a rate
-                    // from being reached.
-                    idle = match walk.and_then(|walk| walk.rest) {
-                        Some(rest) => rest.clamp(Duration::from_millis(2), self.longest_idle),
-                        None => (idle * 2).clamp(Duration::from_millis(20), self.longest_idle),
-                    };
+                    idle = (idle * 2).clamp(Duration::from_millis(20), self.longest_idle);
                     if bounds.is_some() {
                         idle = idle.min(frontier.rest(now));
                     }
@@ -241,11 +240,16 @@ impl Claimer {
                 Err(error) => {
                     tracing::warn!(%error, queue = self.queue.0, "could not claim");
                     idle = self.longest_idle;
+                    empty_for = None;
                 }
             }
             drop(room);
-            let jittered = idle.mul_f64(rand::rng().random_range(0.75..1.25));
-            stop.run_until_cancelled(self.bells.wait(self.queue, jittered)).await;
+            let wait = match empty_for {
+                // Whoever else waits for that token wakes at another moment.
+                Some(rest) => rest.min(self.longest_idle) + Duration::from_millis(2).mul_f64(rand::rng().random()),
+                None => idle.mul_f64(rand::rng().random_range(0.75..1.25)),
+            };
+            stop.run_until_cancelled(self.bells.wait(self.queue, wait)).await;
         }
     }
 

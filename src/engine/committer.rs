@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use crate::{
     Error,
     batch::{self, Locks, Trial, Written},
-    error::{Transient, is_locked, is_transient},
+    error::{Transient, is_locked, is_of_the_machine, is_transient},
     submission::{Item, Submission, Submitted},
     turns::Turns,
     wake::Ringer,
@@ -126,8 +126,8 @@ impl Client {
 struct Lane {
     pool: PgPool,
     ringer: Ringer,
-    /// Takes what waits for a lock that somebody keeps, so that nobody else has to wait for it. Whoever stops waiting for
-    /// its answer leaves.
+    /// Takes what waits for a lock that somebody keeps, or that Postgres' machine fails at, so that nobody else has to wait
+    /// for it. Whoever stops waiting for its answer leaves.
     locked: mpsc::UnboundedSender<(Item, Trial)>,
 }
 
@@ -151,49 +151,52 @@ impl Lane {
                 let _ = tokio::time::timeout(limits.gather, more).await;
             }
             drop(queue);
-            self.commit_until_settled(std::mem::take(&mut items), Trial::First, Locks::Awaited)
+            self.commit_until_settled(std::mem::take(&mut items), Trial::First, Locks::Awaited, BORNE)
                 .await;
         }
     }
 
-    /// Repeats a batch over database trouble until it is written. Where it is a lock, each submission is tried by itself, and
-    /// those that need the lock are put aside.
-    async fn commit_until_settled(&self, mut items: Vec<Item>, mut trial: Trial, locks: Locks) {
+    /// Repeats a batch over database trouble until it is written. Where it is a lock, or where Postgres' machine has failed at
+    /// it more than `borne` times, each submission is tried by itself, and those that it is about are put aside.
+    async fn commit_until_settled(&self, mut items: Vec<Item>, mut trial: Trial, locks: Locks, mut borne: u32) {
         let mut pause = FIRST_PAUSE;
         loop {
             match try_once(&self.pool, items, trial, locks).await {
                 Tried::Settled { due } => return self.ringer.ring(due),
                 Tried::NotYet(same) => items = same,
-                Tried::Locked(alone) if alone.len() == 1 => {
+                Tried::Failing(same) if borne > 0 => {
+                    borne -= 1;
+                    items = same;
+                }
+                Tried::Locked(alone) | Tried::Failing(alone) if alone.len() == 1 => {
                     for item in alone {
                         let _ = self.locked.send((item, trial));
                     }
                     return;
                 }
-                Tried::Refused(items) => {
-                    for item in items {
-                        Box::pin(self.commit_until_settled(vec![item], trial, locks)).await;
-                    }
-                    return;
-                }
-                Tried::Locked(items) => {
-                    for item in items {
-                        Box::pin(self.commit_until_settled(vec![item], trial, Locks::Tried)).await;
-                    }
-                    return;
-                }
+                Tried::Refused(items) => return self.commit_apart(items, trial, locks, borne).await,
+                Tried::Locked(items) => return self.commit_apart(items, trial, Locks::Tried, borne).await,
+                Tried::Failing(items) => return self.commit_apart(items, trial, locks, 0).await,
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
             trial = Trial::Repeated;
         }
     }
+
+    async fn commit_apart(&self, items: Vec<Item>, trial: Trial, locks: Locks, borne: u32) {
+        for item in items {
+            Box::pin(self.commit_until_settled(vec![item], trial, locks, borne)).await;
+        }
+    }
 }
 
+/// So often, within a second and a half, what Postgres' machine fails at is taken to be about all of a batch.
+const BORNE: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Tries what waits for locks, one after the other, and takes one connection for it. Between rounds nothing is locked, so
+/// Tries what was put aside, one after the other, and takes one connection for it. Between rounds nothing is locked, so
 /// that leases can be renewed.
 async fn commit_locked(lane: Lane, mut waiting: mpsc::UnboundedReceiver<(Item, Trial)>) {
     let Lane { pool, ringer, locked } = lane;
@@ -211,7 +214,7 @@ async fn commit_locked(lane: Lane, mut waiting: mpsc::UnboundedReceiver<(Item, T
                 match try_once(&pool, vec![item], trial, Locks::Tried).await {
                     Tried::Settled { due } => ringer.ring(due),
                     Tried::NotYet(items) => round.extend(items.into_iter().map(|item| (item, Trial::Repeated))),
-                    Tried::Locked(items) | Tried::Refused(items) => {
+                    Tried::Locked(items) | Tried::Failing(items) | Tried::Refused(items) => {
                         round.extend(items.into_iter().map(|item| (item, trial)));
                     }
                 }
@@ -229,6 +232,8 @@ pub(crate) enum Tried {
     },
     /// Database trouble: whether it was written is not known.
     NotYet(Vec<Item>),
+    /// The same, since Postgres' machine fails at one of them, or at all.
+    Failing(Vec<Item>),
     /// Nothing was written, because somebody keeps a lock that one of them needs, or all.
     Locked(Vec<Item>),
     /// Nothing was written. To be taken apart, so that one bad submission fails alone.
@@ -256,7 +261,11 @@ pub(crate) async fn try_once(pool: &PgPool, mut items: Vec<Item>, trial: Trial, 
         }
         Err(error) if is_transient(&*error) => {
             tracing::warn!(%error, submissions = items.len(), "a batch could not be written yet");
-            Tried::NotYet(items)
+            if is_of_the_machine(&*error) {
+                Tried::Failing(items)
+            } else {
+                Tried::NotYet(items)
+            }
         }
         Err(error) if items.len() == 1 => {
             tracing::error!(%error, "the database refused a submission");

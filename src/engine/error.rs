@@ -75,6 +75,21 @@ pub(crate) fn is_transient(error: &(dyn StdError + 'static)) -> bool {
     false
 }
 
+/// Whether Postgres has answered that its machine fails: no room on disk or in memory, or a block that cannot be read. Where
+/// that goes on, it may be about one row of many.
+pub(crate) fn is_of_the_machine(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(sqlx::Error::Database(error)) = error.downcast_ref() {
+            return error
+                .code()
+                .is_some_and(|code| code.starts_with("58") || ["53100", "53200"].contains(&&*code));
+        }
+        next = error.source();
+    }
+    false
+}
+
 fn is_transient_sqlx(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)

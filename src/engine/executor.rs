@@ -88,11 +88,12 @@ impl Executor {
             lease: Some(lease.watch()),
         };
         let mut run = Run::new(beginning, self.client.clone(), parked);
-        if row.deaths > self.deaths {
-            return run.fail(format!("its worker died {} times in a row", row.deaths)).await;
-        }
         let ending = match unreadable {
+            // Nothing can be added to it either.
             Some(error) => Ending::Unfit(format!("the journal cannot be read: {error}")),
+            None if row.deaths > self.deaths => {
+                return run.fail(format!("its worker died {} times in a row", row.deaths)).await;
+            }
             None => {
                 run.take_slot().await;
                 self.tell(&row, &mut run, is_parked).await

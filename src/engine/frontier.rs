@@ -52,7 +52,7 @@ pub(crate) struct Walk {
     pub turn: Option<DateTime<Utc>>,
     pub ahead: Option<DateTime<Utc>>,
     pub took: Duration,
-    /// Where the queue's rate let nothing begin: how long it does not.
+    /// How long the queue's rate lets nothing begin, where that is so.
     pub rest: Option<Duration>,
 }
 

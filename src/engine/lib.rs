@@ -56,5 +56,6 @@ pub use start::{alive, start};
 pub use submission::{NewRun, NewSignal, Priority, Submission, Submitted};
 pub use upgrade::{WouldPark, check_upgrade};
 pub use upkeep::{Tidied, make_partitions, tidy, without_run};
+pub use wake::hear;
 pub use worker::{Worker, WorkerSettings};
 pub use workflow::{AttemptError, Failure, Queue, Signal, StepFailure, Workflow};

@@ -332,45 +332,71 @@ async fn nor_do_they_when_the_workers_were_away_until_all_their_turns_had_come()
     }
 }
 
-#[tokio::test]
-async fn thousands_of_sleeping_runs_of_one_tenant_do_not_delay_those_of_others() {
-    let toys = Toys::new().await;
+/// Runs that sleep, due so many seconds ago.
+async fn asleep(toys: &Toys, tenant: u128, seconds_ago: f64, runs: i32) -> Vec<Uuid> {
     let asleep = "insert into engine.run (id, workflow, queue, tenant, input, state, due_at, attempt)
         select gen_random_uuid(), 'errand', $1, $2, '{}', 'sleeping', now() - $3 * interval '1 second', 1
         from generate_series(1, $4) returning id";
-    let asleep = async |tenant: u128, seconds_ago: f64, runs: i32| -> Vec<Uuid> {
-        let insert = sqlx::query_scalar(asleep).bind(QUEUE.0).bind(Uuid::from_u128(tenant));
-        let insert = insert.bind(seconds_ago).bind(runs);
-        insert.fetch_all(&*toys.database).await.unwrap()
-    };
-    let of_many = asleep(1 << 120, 60.0, 5_000).await;
+    let asleep = sqlx::query_scalar(asleep).bind(QUEUE.0).bind(Uuid::from_u128(tenant));
+    let asleep = asleep.bind(seconds_ago).bind(runs);
+    asleep.fetch_all(&*toys.database).await.unwrap()
+}
+
+#[tokio::test]
+async fn thousands_of_sleeping_runs_of_one_tenant_do_not_delay_those_of_others() {
+    let toys = Toys::new().await;
+    let of_many = asleep(&toys, 1, 60.0, 5_000).await;
     let mut of_few = Vec::new();
-    for tenant in 2..12 {
-        of_few.extend(asleep(tenant << 120, 1.0, 3).await);
-        asleep(tenant << 120, -3_600.0, 3).await;
+    for tenant in 2..22 {
+        of_few.extend(asleep(&toys, tenant, 1.0, 3).await);
     }
-    let (mut claimed, mut claims) = (Vec::new(), 0);
+    for tenant in 10..50 {
+        asleep(&toys, tenant, -3_600.0, 3).await;
+    }
+    sqlx::query("analyze engine.run")
+        .execute(&*toys.database)
+        .await
+        .unwrap();
+    let mut claimed = Vec::new();
     while !of_few.iter().all(|run| claimed.contains(run)) {
         let more = claim_up_to(&toys, 100).await;
         assert_eq!(more.len(), 50, "half of the room is for timers");
-        let both = more.iter().filter(|run| of_many.contains(run)).count();
-        assert!(both >= 25, "age counts as well: {both} of the oldest");
+        let oldest = more.iter().filter(|run| of_many.contains(run)).count();
+        assert!(oldest >= 25, "age counts as well: {oldest} of the oldest");
         claimed.extend(more);
-        claims += 1;
     }
-    assert!(claims <= 2, "{claims} claims for thirty runs");
-    let mut rest = Vec::new();
+    // By age alone it would be all of them.
+    assert!(claimed.len() <= 2_000, "{} claimed for sixty runs", claimed.len());
     loop {
         let more = claim_up_to(&toys, 1_000).await;
         if more.is_empty() {
             break;
         }
-        rest.extend(more);
+        claimed.extend(more);
     }
-    claimed.extend(rest);
+    assert_eq!(claimed.len(), 5_060, "each once, and none before its time");
     claimed.sort();
     claimed.dedup();
-    assert_eq!(claimed.len(), 5_030, "each once, and none before its time");
+    assert_eq!(claimed.len(), 5_060);
+}
+
+#[tokio::test]
+async fn where_one_can_begin_at_a_time_neither_timers_nor_new_runs_take_every_place() {
+    let toys = Toys::new().await;
+    let asleep = asleep(&toys, 1, 1.0, 80).await;
+    for _ in 0..80 {
+        toys.start_as(errand()).await;
+    }
+    let mut timers = 0;
+    for _ in 0..80 {
+        let claimed = claim_up_to(&toys, 1).await;
+        assert_eq!(claimed.len(), 1);
+        timers += usize::from(asleep.contains(&claimed[0]));
+    }
+    assert!((15..65).contains(&timers), "{timers} of 80 places went to timers");
+    for left in (0..80).rev() {
+        assert_eq!(claim_up_to(&toys, 1).await.len(), 1, "{left} are left");
+    }
 }
 
 #[tokio::test]
@@ -393,6 +419,14 @@ async fn a_queue_whose_rate_lets_nothing_begin_says_until_when() {
     assert_eq!(claim(&toys).await.len(), 1);
     let left = rest().await.unwrap();
     assert!((90.0..=100.0).contains(&left), "{left} s until the next");
+    let set_back = "update engine.queue set refilled_at = now() + interval '1 hour'";
+    sqlx::query(set_back).execute(&*toys.database).await.unwrap();
+    rest().await;
+    let counts_on: bool = sqlx::query_scalar("select refilled_at <= clock_timestamp() from engine.queue")
+        .fetch_one(&*toys.database)
+        .await
+        .unwrap();
+    assert!(counts_on, "after the clock was set back nothing fills the bucket");
 }
 
 #[tokio::test]

@@ -237,13 +237,56 @@ async fn what_no_worker_can_read_is_kept_with_a_reason() {
         .await
         .unwrap();
     }
+    let of_the_future = Uuid::now_v7();
+    for sql in [
+        "insert into engine.run (id, workflow, queue, state, due_at, input, epoch, deaths)
+         values ($1, 'errand', 'toys', 'ready', now(), '{}', 9, 9)",
+        r#"insert into engine.journal (run_id, seq, epoch, events) values ($1, 1, 9, '[{"event": "foreseen"}]')"#,
+    ] {
+        let inserted = sqlx::query(sql).bind(of_the_future);
+        inserted.execute(&*toys.database).await.unwrap();
+    }
     let _worker = toys.worker();
     toys.until(unknown, "parked").await;
     toys.until(unreadable, "parked").await;
+    // Though its workers have died often enough for it to be put away: that could not be written down.
+    toys.until(of_the_future, "parked").await;
     let why = toys.row(unknown).await.unwrap().2;
     assert_eq!(why.as_deref(), Some("no workflow of this name is known here"));
     let good = toys.start(&Errand::simple()).await;
     toys.until(good, "waiting").await;
+}
+
+#[tokio::test]
+async fn what_postgres_machine_fails_at_keeps_nobody_else_waiting() {
+    let toys = Toys::new().await;
+    let ill: Vec<Uuid> = (0..3).map(|_| Uuid::now_v7()).collect();
+    for sql in [
+        "create table ill (run uuid)",
+        "create function fail() returns trigger language plpgsql as $$ begin
+             if exists (select from ill where run = new.run_id) then
+                 raise exception 'a block cannot be read' using errcode = '58030';
+             end if;
+             return new;
+         end $$",
+        "create trigger fail before insert on engine.journal for each row execute function fail()",
+    ] {
+        sqlx::query(sql).execute(&*toys.database).await.unwrap();
+    }
+    let put = sqlx::query("insert into ill select * from unnest($1::uuid[])").bind(&ill);
+    put.execute(&*toys.database).await.unwrap();
+    let _worker = toys.worker();
+    let errand = || NewRun::of(&Errand::simple()).unwrap();
+    for run in &ill {
+        let start = Submission::new().start(errand().with_id(*run));
+        toys.client.submit(start).await.unwrap();
+        for _ in 0..5 {
+            toys.start_as(errand()).await;
+        }
+    }
+    toys.until_count("waiting", 15).await;
+    sqlx::query("delete from ill").execute(&*toys.database).await.unwrap();
+    toys.until_count("waiting", 18).await;
 }
 
 #[tokio::test]

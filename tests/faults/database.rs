@@ -7,7 +7,9 @@ use serde_json::json;
 use sqlx::{Connection, Executor, PgConnection};
 
 use super::{
-    Private, count, herald,
+    Private,
+    coordination::times_to_the_phone,
+    count, herald,
     load::{load_while, outage},
     oracle, private, providers,
     report::{Verdict, fault},
@@ -245,6 +247,43 @@ async fn an_api_whose_connections_are_half_open_accepts_again_within_a_minute() 
             Verdict::Passed
         },
     )
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "a fault test: make faults"]
+async fn a_worker_that_is_told_nothing_any_more_hears_again_within_half_a_minute() {
+    let done = "the connection by which a worker is woken goes half-open, and no other; one text a second";
+    fault("16c", done, async |report| {
+        let herald = herald().await;
+        let client = Client::live(&herald);
+        let gate = Gate::before(&herald.database.url).await;
+        let _worker = herald.worker_with("all", &[("DATABASE_DIRECT_URL", &gate.url)]);
+        let (mut ids, mut medians) = (Vec::new(), Vec::new());
+        for pause in [3.0, 0.0, 15.0] {
+            outage(pause).await;
+            let (load, ()) = load_while(&client, 1, outage(12.0)).await;
+            ids.extend(load.ids());
+            oracle::check(report, &herald, &ids).await;
+            let times = times_to_the_phone(&client, &load).await;
+            medians.push(times[times.len() / 2]);
+            if medians.len() == 1 {
+                gate.deafen();
+            }
+        }
+        let [hearing, deaf, again] = medians[..] else {
+            unreachable!()
+        };
+        report.note(format!(
+            "median from request to phone {} ms, {} ms while deaf, {} ms afterwards",
+            hearing.num_milliseconds(),
+            deaf.num_milliseconds(),
+            again.num_milliseconds()
+        ));
+        assert!(deaf > hearing * 2, "it was not deaf: {deaf} after {hearing}");
+        assert!(again < deaf / 2, "it is still deaf: {again} after {deaf}");
+        Verdict::Passed
+    })
     .await;
 }
 

@@ -13,7 +13,7 @@ use herald_store::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Tools, database};
+use super::{Tools, database, in_time};
 use crate::{callbacks, retry};
 
 /// What a service is called about; in the journal before the call.
@@ -53,7 +53,8 @@ impl Tools {
     ) -> Result<Prepared<'a, Option<Event>, Answer>, AttemptError> {
         let failures = past.iter().filter(|past| was_refused(past)).count();
         let mut conn = self.pool.acquire().await.map_err(database)?;
-        let mut first = events::next(&mut conn, lane, run, done).await.map_err(database)?;
+        let first = events::next(&mut conn, lane, run, done);
+        let mut first = in_time(first).await.map_err(database)?;
         let overdue = match failures {
             0 | 1 => Duration::MAX,
             _ if retry::is_long(failures) => Duration::ZERO,
@@ -65,7 +66,8 @@ impl Tools {
         {
             let late = events::give_up_late(&mut conn, lane, overdue).await.map_err(database)?;
             tracing::warn!(service = %lane.service_id, kind = %lane.callback_type, events = late, "undeliverable");
-            first = events::next(&mut conn, lane, run, done).await.map_err(database)?;
+            let next = events::next(&mut conn, lane, run, done);
+            first = in_time(next).await.map_err(database)?;
         }
         let Some(first) = first else {
             let (plan, answer) = (None, Answer::Known(None));
@@ -74,7 +76,8 @@ impl Tools {
         let mut second = None;
         if retry::is_long(failures) && first.failures > 0 {
             let skipped = [done, &[first.id]].concat();
-            second = events::next(&mut conn, lane, run, &skipped).await.map_err(database)?;
+            let next = events::next(&mut conn, lane, run, &skipped);
+            second = in_time(next).await.map_err(database)?;
         }
         drop(conn);
         // One that cannot be called about tells nothing of the endpoint.
@@ -139,7 +142,11 @@ impl Tools {
 
     /// Lets go of a lane. It is done in the call, so that what the run has changed is written before.
     pub(crate) async fn rest(&self, lane: Lane, run: Uuid) -> Result<Prepared<'_, (), ()>, AttemptError> {
-        let call = async move { callbacks::hand_on(&self.pool, lane, run).await.map_err(database) };
+        let call = async move {
+            in_time(callbacks::hand_on(&self.pool, lane, run))
+                .await
+                .map_err(database)
+        };
         let (plan, call) = ((), call.boxed());
         Ok(Prepared::Call { plan, call })
     }
@@ -191,7 +198,7 @@ impl Tools {
     /// For people who look at what waits; a failure of it changes nothing.
     async fn note_failure(&self, id: Uuid, why: &str) {
         let noted = async { events::failed_once(&mut *self.pool.acquire().await?, id, why).await };
-        if let Err(error) = noted.await {
+        if let Err(error) = in_time(noted).await {
             tracing::warn!(event = %id, %error, "a failed call could not be noted");
         }
     }

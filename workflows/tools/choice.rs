@@ -33,7 +33,7 @@ impl Weights {
     /// Who sends; `tried` are the providers of earlier attempts, the newest last.
     #[expect(clippy::disallowed_methods, reason = "drawn in an attempt, whose plan is recorded")]
     pub async fn choose_sms(&self, international: bool, tried: &[String]) -> Result<Choice, AttemptError> {
-        let active = self.cache.try_get_with((), self.read()).await;
+        let active = self.cache.try_get_with((), super::in_time(self.read())).await;
         let active = active.map_err(super::database)?;
         let fit: Vec<(Provider, i32)> = active
             .iter()

@@ -1,17 +1,16 @@
 //! Reads messages for concurrent stories: while one query is under way, the next ones gather, and share a query.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use herald_store::notifications::{self, ToSend};
 use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
+use super::in_time;
+
 /// Ids in one query at most.
 const BATCH: usize = 256;
-
-/// What a query may take: beyond that, its connection is as good as dead.
-const LONGEST: Duration = Duration::from_secs(10);
 
 pub(super) struct Reader(mpsc::Sender<Wanted>);
 
@@ -49,12 +48,8 @@ impl Reader {
 async fn answer(pool: &PgPool, batch: Vec<Wanted>) {
     let ids: Vec<Uuid> = batch.iter().map(|wanted| wanted.id).collect();
     let read = async { notifications::to_send(&mut *pool.acquire().await?, &ids).await };
-    let read = tokio::time::timeout(LONGEST, read)
-        .await
-        .map_err(|_| "no answer".to_owned())
-        .and_then(|read| read.map_err(|error: herald_store::Error| error.to_string()));
-    let read = read.map_err(|error| {
-        tracing::warn!(error, attempts = ids.len(), "attempts failed because our database did");
+    let read = in_time(read).await.map_err(|error| {
+        tracing::warn!(%error, attempts = ids.len(), "attempts failed because our database did");
         Unread
     });
     let found = read.map(|rows| {

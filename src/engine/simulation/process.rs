@@ -110,7 +110,8 @@ impl Process {
     }
 
     /// Claims what is due, and gives back at once what is not to be kept. Returns the runs with their epochs, sorted. Unless
-    /// `whole`, it begins where the last claim has seen everything, as under an old transaction.
+    /// `whole`, it begins where the last claim has seen everything, as under an old transaction. Of what there is room for it
+    /// takes `most`.
     ///
     /// # Errors
     /// Any error of the database.
@@ -119,9 +120,10 @@ impl Process {
         queue: Queue,
         now: Duration,
         whole: bool,
+        most: usize,
         mut keep: impl FnMut(Uuid) -> bool,
     ) -> sqlx::Result<Vec<(Uuid, i64, bool)>> {
-        let limit = self.permits.available_permits();
+        let limit = self.permits.available_permits().min(most);
         let seen = self.seen.get(queue.0).copied().flatten();
         let bounds = seen.filter(|_| !whole);
         let claimer = self.claimer(queue);
@@ -240,7 +242,7 @@ impl Process {
         };
         match next {
             Tried::Settled { .. } => {}
-            Tried::NotYet(items) | Tried::Locked(items) => {
+            Tried::NotYet(items) | Tried::Failing(items) | Tried::Locked(items) => {
                 let trial = Trial::Repeated;
                 self.batches.insert(which, Batch { items, trial });
             }

@@ -229,27 +229,40 @@ pub async fn rest(conn: &mut PgConnection, lane: Lane, run: Uuid, successor: Uui
     Ok(if waits { Rest::HandedOn } else { Rest::Empty })
 }
 
-/// Takes a lane from a run that people cancelled, and gives up on all that waits in it.
+/// Takes a lane from a run that people cancelled, and gives up on what waits in it: on so many events as a batch that others
+/// wait for can bear. What is left is told with the lane's next event.
 pub async fn abandon(conn: &mut PgConnection, lane: Lane, run: Uuid) -> Result<()> {
-    sqlx::query!(
-        "
-        with let_go as (
-            update service_callback_lane set run_id = null
-            where service_id = $1 and callback_type = $2 and run_id = $3
-            returning service_id, callback_type)
-        update service_callback_event e
-        set undeliverable_at = now(), last_error = 'cancelled'
-        from let_go l
-        where e.service_id = l.service_id and e.callback_type = l.callback_type and e.undeliverable_at is null
-        ",
+    let let_go = sqlx::query!(
+        "update service_callback_lane set run_id = null where service_id = $1 and callback_type = $2 and run_id = $3",
         lane.service_id,
         lane.callback_type.as_str(),
         run,
+    )
+    .execute(&mut *conn)
+    .await?;
+    if let_go.rows_affected() == 0 {
+        return Ok(());
+    }
+    // A statement of its own: it sees what was added before the lane was locked.
+    sqlx::query!(
+        "
+        update service_callback_event
+        set undeliverable_at = now(), last_error = 'cancelled'
+        where undeliverable_at is null and id = any (array(
+            select id from service_callback_event
+            where service_id = $1 and callback_type = $2 and undeliverable_at is null
+            order by sequence limit $3 for update))
+        ",
+        lane.service_id,
+        lane.callback_type.as_str(),
+        ABANDONED_AT_ONCE,
     )
     .execute(conn)
     .await?;
     Ok(())
 }
+
+const ABANDONED_AT_ONCE: i64 = 50_000;
 
 /// The lanes that runs have, and these runs.
 pub async fn held(conn: &mut PgConnection) -> Result<Vec<(Lane, Uuid)>> {

@@ -254,9 +254,16 @@ impl Chaos {
         let queue = QUEUES[self.rng.random_range(0..QUEUES.len())];
         self.tick().await;
         let (picky, whole) = (self.rng.random_bool(0.2), self.rng.random_bool(0.3));
+        // With little room, more is due than fits.
+        let most = if self.rng.random_bool(0.3) {
+            self.rng.random_range(1..=4)
+        } else {
+            usize::MAX
+        };
         let (actor, rng) = (&mut self.processes[which], &mut self.rng);
         let keep = |_| !picky || rng.random_bool(0.5);
-        let claimed = actor.process.claim(queue, self.passed, whole, keep).await.unwrap();
+        let claim = actor.process.claim(queue, self.passed, whole, most, keep);
+        let claimed = claim.await.unwrap();
         let mut line = format!("p{} claims {}:", actor.name, queue.0);
         for (run, epoch, kept) in claimed {
             self.note_claim(run, epoch);

@@ -30,7 +30,10 @@ impl Chaos {
             for queue in QUEUES {
                 self.tick().await;
                 let process = &mut self.processes[0].process;
-                let claimed = process.claim(queue, self.passed, true, |_| true).await.unwrap();
+                let claimed = process
+                    .claim(queue, self.passed, true, usize::MAX, |_| true)
+                    .await
+                    .unwrap();
                 for (run, epoch, _) in claimed {
                     self.note_claim(run, epoch);
                 }
