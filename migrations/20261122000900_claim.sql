@@ -7,7 +7,7 @@ where state = 'sleeping' and tenant is not null and key is null;
 drop function engine.claim(text, uuid, double precision, bigint, timestamptz, timestamptz, timestamptz);
 
 -- Takes up to `room` due runs of a queue, and begins a new lease of each: first those whose lease has ended, then timers
--- that ran out, which get half of what is left at most (a single place goes now to them, now to the others), then those that
+-- that ran out, which get half of what is left at most (of a single place it is drawn whose it is), then those that
 -- are ready. The limits of the queue hold.
 --
 -- Timers are taken by age. Where more have run out than there is room for, the runs that sleep, most of them between two
@@ -51,6 +51,7 @@ declare
     startable bigint := room; -- as the rate allows
     held tid[];
     first_suspect timestamptz;
+    is_of_the_ready boolean; -- the only place
     timers_room bigint;
     is_crowded boolean;
     timers tid[] := '{}';
@@ -129,14 +130,8 @@ begin
         end if;
     end if;
     fresh := least(fresh, startable - cardinality(held));
-    timers_room := (fresh + 1) / 2;
-    if fresh = 1 and random() < 0.5 and exists (
-        select from engine.run r
-        where r.queue = the_queue and r.state = 'ready' and r.due_at < 'infinity'
-            and r.due_at >= coalesce(turn - interval '24 hours', '-infinity'))
-    then
-        timers_room := 0;
-    end if;
+    is_of_the_ready := fresh = 1 and random() < 0.5;
+    timers_room := case when is_of_the_ready then 0 else (fresh + 1) / 2 end;
     if since is null and timers_room > 0 then
         stopped := clock_timestamp();
         is_crowded := exists (
@@ -225,6 +220,11 @@ begin
     turns_seen := turns_to;
     ahead_seen := ahead_to;
     if cardinality(held) + cardinality(timers) + cardinality(ready) = 0 then
+        if is_of_the_ready then
+            -- There is none that could be had: perhaps a timer is.
+            return query select * from engine.claim(the_queue, the_owner, lease, room, since, turn, ahead);
+            return;
+        end if;
         rest := case when limits.tokens < 1 then (1 - limits.tokens) / limits.rate end;
         return next;
         return;

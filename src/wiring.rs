@@ -42,7 +42,7 @@ async fn migrated_pool_and_sessions() -> anyhow::Result<(PgPool, Sessions)> {
     Ok((pool, sessions))
 }
 
-/// The same, and a connection on which LISTEN works, made when it is first used.
+/// The same, and one that says where LISTEN works.
 pub async fn listening_pools() -> anyhow::Result<(PgPool, PgPool)> {
     let (pool, sessions) = migrated_pool_and_sessions().await?;
     let options = match config::direct_database_url() {

@@ -108,6 +108,14 @@ fn run(lane: Lane) -> Result<NewRun> {
     Ok(run.of_tenant(lane.service_id))
 }
 
+/// Starts runs for lanes in which something waits and that have none.
+pub(crate) async fn pick_up(pool: &PgPool) -> Result<()> {
+    let mut transaction = pool.begin().await?;
+    let lanes = callbacks::stranded(&mut transaction).await?;
+    begin(&mut transaction, lanes.into_iter().collect()).await?;
+    Ok(transaction.commit().await?)
+}
+
 /// Takes a lane from its run, and gives it to a new one if anything waits.
 pub(crate) async fn hand_on(pool: &PgPool, lane: Lane, from: Uuid) -> Result<()> {
     let successor = run(lane)?;

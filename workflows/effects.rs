@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use herald_engine::{Effect, EffectError, EffectResult, Locked, Transient};
+use herald_engine::{Effect, EffectError, EffectResult, Locked, MachineFails, Transient};
 use herald_message::status::Status;
 use herald_store::{
     callbacks::{self as events, Lane},
@@ -239,9 +239,27 @@ fn millis(millis: i64) -> Duration {
 fn told(error: herald_store::Error) -> EffectError {
     if error.is_locked() {
         Box::new(Locked)
+    } else if error.is_of_the_machine() {
+        Box::new(MachineFails(error.to_string()))
     } else if error.is_transient() {
         Box::new(Transient(error.to_string()))
     } else {
         Box::new(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engine_is_told_what_a_failure_of_the_database_is_about() {
+        let unavailable = |code: &str| told(herald_store::Error::Unavailable(code.to_owned()));
+        assert!(unavailable("55P03").is::<Locked>());
+        assert!(unavailable("58030").is::<MachineFails>());
+        for code in ["53100", "57P01", "connection reset"] {
+            assert!(unavailable(code).is::<Transient>(), "{code}");
+        }
+        assert!(!told(herald_store::Error::Corrupt("column 1".to_owned())).is::<Transient>());
     }
 }

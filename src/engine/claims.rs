@@ -244,12 +244,17 @@ impl Claimer {
                 }
             }
             drop(room);
-            let wait = match empty_for {
-                // Whoever else waits for that token wakes at another moment.
-                Some(rest) => rest.min(self.longest_idle) + Duration::from_millis(2).mul_f64(rand::rng().random()),
-                None => idle.mul_f64(rand::rng().random_range(0.75..1.25)),
-            };
-            stop.run_until_cancelled(self.bells.wait(self.queue, wait)).await;
+            match empty_for {
+                // Whatever is rung for cannot begin before. Whoever else waits for that token wakes at another moment.
+                Some(rest) => {
+                    let wait = rest.min(self.longest_idle) + Duration::from_millis(2).mul_f64(rand::rng().random());
+                    stop.run_until_cancelled(tokio::time::sleep(wait)).await;
+                }
+                None => {
+                    let wait = idle.mul_f64(rand::rng().random_range(0.75..1.25));
+                    stop.run_until_cancelled(self.bells.wait(self.queue, wait)).await;
+                }
+            }
         }
     }
 

@@ -213,8 +213,10 @@ async fn commit_locked(lane: Lane, mut waiting: mpsc::UnboundedReceiver<(Item, T
             for (item, trial) in std::mem::take(&mut round) {
                 match try_once(&pool, vec![item], trial, Locks::Tried).await {
                     Tried::Settled { due } => ringer.ring(due),
-                    Tried::NotYet(items) => round.extend(items.into_iter().map(|item| (item, Trial::Repeated))),
-                    Tried::Locked(items) | Tried::Failing(items) | Tried::Refused(items) => {
+                    Tried::NotYet(items) | Tried::Failing(items) => {
+                        round.extend(items.into_iter().map(|item| (item, Trial::Repeated)));
+                    }
+                    Tried::Locked(items) | Tried::Refused(items) => {
                         round.extend(items.into_iter().map(|item| (item, trial)));
                     }
                 }

@@ -36,6 +36,12 @@ pub struct Transient(pub String);
 #[error("a lock was waited for too long")]
 pub struct Locked;
 
+/// What an effect answers where Postgres says that its machine fails (SQLSTATE class 58), in words: if that goes on, it may be
+/// about one row of many. An effect that passes a `sqlx::Error` on, wrapped or not, need not say so.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct MachineFails(pub String);
+
 /// Whether somebody keeps a lock that the transaction needs.
 pub(crate) fn is_locked(error: &(dyn StdError + 'static)) -> bool {
     const LOCK_NOT_AVAILABLE: &str = "55P03";
@@ -64,7 +70,7 @@ pub(crate) fn is_broken_off(error: &sqlx::Error) -> bool {
 pub(crate) fn is_transient(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
-        if error.is::<Transient>() {
+        if error.is::<Transient>() || error.is::<MachineFails>() {
             return true;
         }
         if let Some(error) = error.downcast_ref::<sqlx::Error>() {
@@ -75,15 +81,16 @@ pub(crate) fn is_transient(error: &(dyn StdError + 'static)) -> bool {
     false
 }
 
-/// Whether Postgres has answered that its machine fails: no room on disk or in memory, or a block that cannot be read. Where
-/// that goes on, it may be about one row of many.
+/// Whether Postgres has answered that its machine fails, as it does at a block that cannot be read. Where that goes on, it may
+/// be about one row of many. Not where it has no room left: that is about all of them.
 pub(crate) fn is_of_the_machine(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(sqlx::Error::Database(error)) = error.downcast_ref() {
-            return error
-                .code()
-                .is_some_and(|code| code.starts_with("58") || ["53100", "53200"].contains(&&*code));
+            return error.code().is_some_and(|code| code.starts_with("58"));
+        }
+        if error.is::<MachineFails>() {
+            return true;
         }
         next = error.source();
     }

@@ -45,7 +45,7 @@ pub use calendar::Calendar;
 pub use committer::{BatchLimits, Client};
 pub use control::{ALL_QUEUES, Action, Actor, QueueChange, QueueLimits, Selection, audit, change_queue, control};
 pub use effect::{Effect, EffectError, EffectResult};
-pub use error::{Error, Locked, Transient};
+pub use error::{Error, Locked, MachineFails, Transient};
 pub use journal::{Attempted, Outcome, PastAttempt};
 pub use registry::Registry;
 pub use retry::{Backoff, OnUnknown, Proof, RetryPolicy};

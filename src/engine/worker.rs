@@ -52,7 +52,7 @@ impl Default for WorkerSettings {
 /// Plays the runs of some queues.
 pub struct Worker {
     pub pool: PgPool,
-    /// Where LISTEN works, which takes one connection of it for good.
+    /// Where LISTEN works: what listens is connected as its connections are, and is none of them.
     pub listening: PgPool,
     pub client: Client,
     pub queues: Vec<Queue>,

@@ -15,7 +15,8 @@ use uuid::Uuid;
 
 pub use given_up::{EventView, Selection, count, list, now, replay, tidy};
 pub use telling::{
-    Endpoint, Rest, Waiting, abandon, delivered, failed_once, give_up_late, held, next, rest, take, undeliverable,
+    Endpoint, Rest, Waiting, abandon, delivered, failed_once, give_up_late, held, next, rest, stranded, take,
+    undeliverable,
 };
 
 use crate::{CallbackType, NotificationType, Result, received::ReceivedText, sealed::Sealed, words::StatusText};

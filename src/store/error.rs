@@ -29,6 +29,12 @@ impl Error {
         matches!(self, Self::Unavailable(_))
     }
 
+    /// Whether Postgres said that its machine fails, as it does at a block that cannot be read: SQLSTATE class 58.
+    #[must_use]
+    pub fn is_of_the_machine(&self) -> bool {
+        matches!(self, Self::Unavailable(code) if code.len() == 5 && code.starts_with("58"))
+    }
+
     /// Whether somebody keeps a lock that is needed.
     #[must_use]
     pub fn is_locked(&self) -> bool {

@@ -371,13 +371,20 @@ async fn a_cancelled_teller_gives_up_what_waits_and_a_lost_one_is_replaced() {
 
     admin.post("/engine/queues/service-callbacks/pause", &reason).await;
     happen(&herald, lane(SERVICE), 2).await;
+    endpoint(&herald, other_lane(), "callbacks/b").await;
+    happen(&herald, other_lane(), 2).await;
     let lost = sqlx::query("delete from engine.run where workflow = 'call_service'");
-    assert_eq!(lost.execute(&*herald.database).await.unwrap().rows_affected(), 1);
+    assert_eq!(lost.execute(&*herald.database).await.unwrap().rows_affected(), 2);
+    let stranded = "update service_callback_lane set run_id = null where service_id = $1 and callback_type = $2";
+    let stranded = sqlx::query(stranded).bind(other_lane().service_id);
+    let stranded = stranded.bind(other_lane().callback_type.as_str());
+    assert_eq!(stranded.execute(&*herald.database).await.unwrap().rows_affected(), 1);
     admin.post("/engine/queues/service-callbacks/resume", &reason).await;
     let hour = "insert into engine.schedule values ('housekeeping', now() - interval '3 hours')";
     sqlx::query(hour).execute(&*herald.database).await.unwrap();
     let _beat = herald.beat();
     assert_eq!(taken(&until_taken(&herald, "callbacks", 2).await), [4, 5]);
+    assert_eq!(taken(&until_taken(&herald, "callbacks/b", 2).await), [1, 2]);
 }
 
 #[tokio::test]

@@ -151,7 +151,7 @@ impl Tools {
         Ok(Prepared::Call { plan, call })
     }
 
-    /// Frees lanes whose run has failed or was put away, and forgets what has been undeliverable for long.
+    /// Frees lanes whose run has failed or was put away, starts one where something waits and none is, and forgets what has been undeliverable for long.
     pub(crate) async fn tidy_callbacks(&self) -> Result<Prepared<'_, (), ()>, AttemptError> {
         let mut conn = self.pool.acquire().await.map_err(database)?;
         let held = events::held(&mut conn).await.map_err(database)?;
@@ -162,6 +162,7 @@ impl Tools {
             tracing::error!(service = %lane.service_id, kind = %lane.callback_type, %run, "its run is gone or has failed; another one goes on");
             callbacks::hand_on(&self.pool, lane, run).await.map_err(database)?;
         }
+        callbacks::pick_up(&self.pool).await.map_err(database)?;
         let mut conn = self.pool.acquire().await.map_err(database)?;
         events::tidy(&mut conn, self.keep_undeliverable_days)
             .await

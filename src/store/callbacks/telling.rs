@@ -230,7 +230,7 @@ pub async fn rest(conn: &mut PgConnection, lane: Lane, run: Uuid, successor: Uui
 }
 
 /// Takes a lane from a run that people cancelled, and gives up on what waits in it: on so many events as a batch that others
-/// wait for can bear. What is left is told with the lane's next event.
+/// wait for can bear. What is left is told by the next run, see [`stranded`].
 pub async fn abandon(conn: &mut PgConnection, lane: Lane, run: Uuid) -> Result<()> {
     let let_go = sqlx::query!(
         "update service_callback_lane set run_id = null where service_id = $1 and callback_type = $2 and run_id = $3",
@@ -263,6 +263,22 @@ pub async fn abandon(conn: &mut PgConnection, lane: Lane, run: Uuid) -> Result<(
 }
 
 const ABANDONED_AT_ONCE: i64 = 50_000;
+
+/// Lanes in which something waits, and that no run has.
+pub async fn stranded(conn: &mut PgConnection) -> Result<Vec<Lane>> {
+    Ok(sqlx::query_as!(
+        Lane,
+        r#"
+        select service_id, callback_type as "callback_type: CallbackType"
+        from service_callback_lane l
+        where run_id is null and exists (
+            select from service_callback_event e
+            where e.service_id = l.service_id and e.callback_type = l.callback_type and e.undeliverable_at is null)
+        "#
+    )
+    .fetch_all(conn)
+    .await?)
+}
 
 /// The lanes that runs have, and these runs.
 pub async fn held(conn: &mut PgConnection) -> Result<Vec<(Lane, Uuid)>> {
